@@ -1,0 +1,1 @@
+"""Composite over an underlay and convert to I420."""

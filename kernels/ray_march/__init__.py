@@ -1,0 +1,1 @@
+"""Ray marching of the avatar's radiance field."""
