@@ -1,0 +1,1 @@
+"""Face analysis, offline only: landmarks of video frames. Serving never imports this package."""

@@ -1,0 +1,79 @@
+"""The ICT-FaceKit head (MIT): identities and expressions as vertices, and its vertices under MediaPipe's landmarks.
+
+Offline only. The arrays are read from the npz named by the caller: `neutral` (V, 3), `expr` (E, V, 3), `expr_names`,
+`ident` (I, V, 3); units about 1 cm; axes as the motion space's (x to the subject's left, y up, z out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ModelError
+
+FACE_VERTICES = 9409  # ICT-FaceKit lists the face region first
+
+
+@dataclass(frozen=True)
+class IctHead:
+    """Vertices as a linear function of identity and expression weights."""
+
+    neutral: NDArray[np.float32]  # (V, 3)
+    expressions: NDArray[np.float32]  # (E, V, 3)
+    expression_names: tuple[str, ...]
+    identities: NDArray[np.float32]  # (I, V, 3)
+
+    @classmethod
+    def load(cls, path: Path) -> IctHead:
+        """Read the npz.
+
+        Raises:
+            ModelError: The file is missing.
+        """
+        if not path.is_file():
+            raise ModelError(f"ICT-FaceKit arrays not found: {path}")
+        with np.load(path) as data:
+            return cls(
+                data["neutral"].astype(np.float32),
+                data["expr"].astype(np.float32),
+                tuple(str(n) for n in data["expr_names"]),
+                data["ident"].astype(np.float32),
+            )
+
+    def subset(self, vertices: NDArray[np.int64]) -> IctHead:
+        """The same head with only these vertices (fast sums over many frames)."""
+        return IctHead(
+            self.neutral[vertices],
+            self.expressions[:, vertices],
+            self.expression_names,
+            self.identities[:, vertices],
+        )
+
+    def shape(self, identity: Sequence[float]) -> NDArray[np.float32]:
+        """Neutral vertices (V, 3) of one identity."""
+        weights = np.asarray(identity, np.float32)
+        return self.neutral + np.tensordot(weights, self.identities[: len(weights)], 1)
+
+    def expression_basis(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """(len(names), V, 3) displacements in the order of `names`."""
+        return self.expressions[[self.expression_names.index(n) for n in names]]
+
+
+def correspondence(
+    vertices_px: NDArray[np.float32],  # (F, V, 2): projected vertices of F frames
+    landmarks_px: NDArray[np.float32],  # (F, 478, 2): MediaPipe's landmarks of the same frames
+    facing: NDArray[np.float32],  # (V,): z of the vertex normals
+) -> NDArray[np.int64]:
+    """For each landmark the vertex that stays nearest to it over all frames, (478,)."""
+    usable = np.flatnonzero((np.arange(vertices_px.shape[1]) < FACE_VERTICES) & (facing > -0.5))
+    penalty = np.where(facing[usable] < -0.3, 0.6, 0.0)
+    found = np.zeros(landmarks_px.shape[1], np.int64)
+    for i in range(landmarks_px.shape[1]):
+        distance_sq = ((vertices_px[:, usable] - landmarks_px[:, i : i + 1]) ** 2).sum(2)
+        cost = np.sqrt(np.median(distance_sq, 0)) + 0.15 * np.sqrt(distance_sq.mean(0)) + penalty
+        found[i] = usable[int(cost.argmin())]
+    return found
