@@ -121,9 +121,7 @@ def load_checkpoint(path: Path, *, kind: str, config_cls: type[T]) -> Checkpoint
         tensors.update(_read_tensors(file))
     found = _content_hash(info.kind, info.config_json, tensors)
     if found != info.content_hash:
-        raise CheckpointError(
-            path, f"contents hash to {found}, the header says {info.content_hash}: file was altered"
-        )
+        raise CheckpointError(path, f"contents hash to {found}, the header says {info.content_hash}: file was altered")
     try:
         config = config_from_json(config_cls, info.config_json)
     except ConfigError as error:
@@ -141,9 +139,7 @@ def read_checkpoint_info(path: Path) -> CheckpointInfo:
     for index, (file, header) in enumerate(zip(files, headers, strict=True)):
         wanted = f"{index + 1}/{len(files)}"
         if header["shard"] != wanted or header["content_hash"] != first["content_hash"]:
-            raise CheckpointError(
-                file, f"is shard {header['shard']} of {header['content_hash']}, wanted {wanted}"
-            )
+            raise CheckpointError(file, f"is shard {header['shard']} of {header['content_hash']}, wanted {wanted}")
     return CheckpointInfo(
         kind=first["kind"],
         config_json=first["config"],
@@ -160,9 +156,7 @@ def _read_header(file: Path) -> dict[str, str]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(file, f"is truncated or not a safetensors file ({error})") from error
     if header.get("format") != FORMAT_NAME:
-        raise CheckpointError(
-            file, f"is a safetensors file, but not one of ours (format {header.get('format')!r})"
-        )
+        raise CheckpointError(file, f"is a safetensors file, but not one of ours (format {header.get('format')!r})")
     version = header.get("format_version", "")
     if not version.isdecimal():
         raise CheckpointError(file, f"has the format version {version!r}")

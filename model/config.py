@@ -66,9 +66,7 @@ def config_to_dict(config: object) -> dict[str, Any]:
     """The config as plain JSON values (tuples become lists, paths become text)."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise ConfigError(f"a config must be a dataclass instance, got {type(config).__name__}")
-    return {
-        field.name: _to_plain(getattr(config, field.name), field.name) for field in dataclasses.fields(config)
-    }
+    return {field.name: _to_plain(getattr(config, field.name), field.name) for field in dataclasses.fields(config)}
 
 
 def config_from_dict(cls: type[T], value: object) -> T:
@@ -152,9 +150,7 @@ def _build_tuple(hint: Any, value: object, place: str) -> tuple[Any, ...]:
         hints = (hints[0],) * len(value)
     if len(hints) != len(value):
         raise ConfigError(f"{place}: expected {len(hints)} values, got {len(value)}: {value!r}")
-    return tuple(
-        _build(h, item, f"{place}[{i}]") for i, (h, item) in enumerate(zip(hints, value, strict=True))
-    )
+    return tuple(_build(h, item, f"{place}[{i}]") for i, (h, item) in enumerate(zip(hints, value, strict=True)))
 
 
 def _build_union(hint: Any, value: object, place: str) -> Any:

@@ -76,9 +76,7 @@ class CheckpointVersionError(CheckpointError):
     """The file was written in a newer format than this program reads."""
 
     def __init__(self, path: Path, *, found: int, newest: int) -> None:
-        super().__init__(
-            path, f"has format version {found}, this program reads up to {newest}: update nerf-lipsync"
-        )
+        super().__init__(path, f"has format version {found}, this program reads up to {newest}: update nerf-lipsync")
         self.found = found
         self.newest = newest
 

@@ -49,9 +49,7 @@ def assert_same_tensors(found: dict[str, torch.Tensor], wanted: dict[str, torch.
 def test_round_trip(tmp_path: Path) -> None:
     file = tmp_path / "net.safetensors"
     tensors = some_tensors()
-    digest = save_checkpoint(
-        file, tensors, kind="net", config=NetConfig(width=9), metadata={"made by": "a test"}
-    )
+    digest = save_checkpoint(file, tensors, kind="net", config=NetConfig(width=9), metadata={"made by": "a test"})
     loaded = load_checkpoint(file, kind="net", config_cls=NetConfig)
     assert_same_tensors(loaded.tensors, tensors)
     assert loaded.config == NetConfig(width=9)
@@ -68,9 +66,7 @@ def test_without_config(tmp_path: Path) -> None:
 
 
 def test_the_hash_depends_on_contents_only(tmp_path: Path) -> None:
-    def digest(
-        name: str, tensors: dict[str, torch.Tensor], kind: str = "net", width: int = 4, note: str = ""
-    ) -> str:
+    def digest(name: str, tensors: dict[str, torch.Tensor], kind: str = "net", width: int = 4, note: str = "") -> str:
         config = NetConfig(width=width)
         return save_checkpoint(
             tmp_path / f"{name}.safetensors", tensors, kind=kind, config=config, metadata={"n": note}
@@ -100,9 +96,7 @@ def test_a_large_checkpoint_is_split_and_found(tmp_path: Path) -> None:
     file = tmp_path / "big.safetensors"
     tensors = {f"layer{i}": torch.full((100,), float(i)) for i in range(5)}
     digest = save_checkpoint(file, tensors, kind="net", config=NetConfig(), shard_limit_bytes=900)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        f"big-0000{i}-of-00003.safetensors" for i in (1, 2, 3)
-    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"big-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
     loaded = load_checkpoint(file, kind="net", config_cls=NetConfig)
     assert_same_tensors(loaded.tensors, tensors)
     assert loaded.content_hash == digest

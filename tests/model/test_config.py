@@ -60,9 +60,7 @@ def test_round_trip(config: Outer) -> None:
 
 def test_equal_configs_give_equal_text() -> None:
     shuffled = dict(reversed(config_to_dict(FULL).items()))
-    assert config_to_json(config_from_dict(Outer, shuffled)) == config_to_json(
-        config_from_dict(Outer, shuffled)
-    )
+    assert config_to_json(config_from_dict(Outer, shuffled)) == config_to_json(config_from_dict(Outer, shuffled))
 
 
 def test_an_int_becomes_a_float_where_one_is_wanted() -> None:
