@@ -1,0 +1,38 @@
+# The two that matter: `make serve` and `make test`. Both install what is missing first (scripts/bootstrap.sh).
+# ARGS passes arguments on: make serve ARGS="--port 9000 --timecode"; make test ARGS="-m 'not browser'".
+SHELL := /bin/bash
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: serve test nightly lint types contracts format fresh bootstrap
+
+bootstrap:
+	@scripts/bootstrap.sh
+
+serve: bootstrap
+	@exec $(BIN)/nerf-lipsync serve $(ARGS)
+
+test: bootstrap
+	$(BIN)/python -m pytest $(ARGS)
+
+nightly: bootstrap
+	$(BIN)/python -m pytest --nightly $(ARGS)
+
+lint: bootstrap
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: bootstrap
+	$(BIN)/mypy
+
+contracts: bootstrap
+	$(BIN)/lint-imports
+
+format: bootstrap
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Proves both commands in a minimal Debian chroot; needs root and mmdebstrap.
+fresh:
+	scripts/fresh.sh
