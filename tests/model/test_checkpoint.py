@@ -145,7 +145,7 @@ def test_wrong_kind_and_wrong_config(tmp_path: Path) -> None:
     save_checkpoint(file, some_tensors(), kind="motion-vae", config=NetConfig())
     with pytest.raises(CheckpointKindError, match="holds a 'motion-vae' checkpoint, wanted 'speech'"):
         load_checkpoint(file, kind="speech", config_cls=NetConfig)
-    with pytest.raises(CheckpointError, match="does not fit OtherConfig: .*'width'"):
+    with pytest.raises(CheckpointError, match=r"does not fit OtherConfig: .*'width'"):
         load_checkpoint(file, kind="motion-vae", config_cls=OtherConfig)
 
 

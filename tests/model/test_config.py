@@ -72,7 +72,7 @@ def test_an_int_becomes_a_float_where_one_is_wanted() -> None:
     ("change", "message"),
     [
         ({"sigmma": 1.0}, "unknown key 'sigmma'"),
-        ({"inner": {"widht": 3}}, "inner: unknown key 'widht'"),
+        ({"inner": {"wdith_px": 3}}, "inner: unknown key 'wdith_px'"),
         ({"levels": [{"width": 1}, {"width": "x"}]}, r"levels\[1\].width: expected int, got 'x'"),
         ({"mode": "edm"}, "expected one of 'ddpm', 'flow', got 'edm'"),
         ({"centre": [1.0]}, "expected 2 values, got 1"),

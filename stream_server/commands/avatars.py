@@ -1,0 +1,54 @@
+"""`nerf-lipsync avatars`: the avatars that are installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SHIPPED_FOLDER = Path(__file__).resolve().parents[2] / "model" / "assets" / "avatars"
+
+
+def find_avatars(folder: Path) -> dict[str, dict[str, object]]:
+    """Name -> what `avatar.json` says, for each avatar folder in `folder`; damaged ones hold an "error"."""
+    found: dict[str, dict[str, object]] = {}
+    for file in sorted(folder.glob("*/avatar.json")):
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            value = {"error": f"cannot be read: {error}"}
+        found[file.parent.name] = value if isinstance(value, dict) else {"error": "is not a JSON object"}
+    return found
+
+
+def avatars(
+    folder: Annotated[Path, typer.Argument(help="folder of avatar folders")] = SHIPPED_FOLDER,
+) -> None:
+    """List the installed avatars, with licence and consent."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = find_avatars(folder)
+    console = Console(width=None if Console().is_terminal else 160)
+    if not found:
+        console.print(f"no avatars in {folder}", highlight=False)
+        return
+    table = Table("name", "licence", "consent", "remarks")
+    for name, about in found.items():
+        consent = about.get("consent")
+        licence = about.get("licence", about.get("license", "not stated"))
+        table.add_row(name, str(licence), _consent(consent), str(about.get("error", "")))
+    console.print(table)
+
+
+def _consent(consent: object) -> str:
+    if isinstance(consent, dict):
+        return ", ".join(f"{key}: {value}" for key, value in consent.items())
+    return str(consent) if consent else "[bold red]none: the server will refuse it[/]"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(avatars)

@@ -1,0 +1,40 @@
+"""`nerf-lipsync serve`: front, media worker and engine, until interrupted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stream_server.config import ServerConfig
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port; 0 picks a free one")] = 8080,
+    avatar: Annotated[str | None, typer.Option(help="name or folder; the shipped one if not given")] = None,
+    size: Annotated[int, typer.Option(help="largest picture size in pixels: 128, 192 or 256")] = 256,
+    steps: Annotated[int, typer.Option(help="sampler steps per hop")] = 2,
+    timecode: Annotated[bool, typer.Option(help="draw each frame's media position into the picture")] = False,
+    token: Annotated[str | None, typer.Option(envvar="NERF_LIPSYNC_TOKEN", help="needed beyond loopback")] = None,
+    max_sessions: Annotated[int, typer.Option(help="places")] = 1,
+) -> None:
+    """Start the server; prints `ready URL` when it takes sessions."""
+    config = ServerConfig(
+        host=host,
+        port=port,
+        avatar=avatar,
+        size=size,
+        steps=steps,
+        timecode=timecode,
+        token=token,
+        max_sessions=max_sessions,
+    )
+    from stream_server.serve import run_server
+
+    raise typer.Exit(run_server(config))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(serve)

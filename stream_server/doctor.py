@@ -1,0 +1,199 @@
+"""What works on this machine, and what to do about the rest. Used by `nerf-lipsync doctor`.
+
+Each check is guarded: a broken package is a finding, not a crash. Only what serving cannot do without is a failure.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kernels.native import cpu_info
+from stream_server.commands.avatars import SHIPPED_FOLDER, find_avatars
+
+__all__ = ["Finding", "can_serve", "diagnose"]
+
+State = Literal["ok", "note", "fail"]
+
+SERVING_PACKAGES = ("torch", "aiortc", "av", "numpy", "websockets", "fastapi", "uvicorn", "openai-whisper")
+OFFLINE_PACKAGES = ("mediapipe", "smplx")
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+LANDMARKER_NAME = "face_landmarker.task"
+INSTALL_HINT = "run: make test (installs what is missing)"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: `fail` means that serving cannot work; a `note` costs something else."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def diagnose(*, data_folder: Path | None, measure: bool) -> list[Finding]:
+    """All checks in the order of the report.
+
+    Args:
+        data_folder: Where recorded data lies (`NERF_LIPSYNC_DATA`), if anywhere.
+        measure: Also run the default avatar for a few seconds and report size and rate.
+    """
+    checks: list[Callable[[], Finding | Iterable[Finding]]] = [
+        _python,
+        _packages,
+        _torch,
+        _kernel_library,
+        _triton,
+        _cupy,
+        _chromium,
+        _ffmpeg,
+        lambda: _face_landmarker(data_folder),
+        _default_avatar,
+    ]
+    if measure:
+        checks.append(_capacity)
+    findings: list[Finding] = []
+    for check in checks:
+        result = check()
+        findings.extend([result] if isinstance(result, Finding) else result)
+    return findings
+
+
+def can_serve(findings: Iterable[Finding]) -> bool:
+    """Whether nothing stands in the way of `nerf-lipsync serve`."""
+    return all(finding.state != "fail" for finding in findings)
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {_cores()} cores"
+    if sys.platform != "linux":
+        return Finding("python", "fail", found, "the server needs Linux (memfd and descriptor passing)")
+    return Finding("python", "ok", found)
+
+
+def _packages() -> Iterable[Finding]:
+    for names, state, purpose in (
+        (SERVING_PACKAGES, "fail", "serving"),
+        (OFFLINE_PACKAGES, "note", "making avatars"),
+    ):
+        versions = {name: _version(name) for name in names}
+        missing = [name for name, version in versions.items() if version is None]
+        if missing:
+            yield Finding(
+                purpose, "fail" if state == "fail" else "note", f"missing: {', '.join(missing)}", INSTALL_HINT
+            )
+        else:
+            yield Finding(purpose, "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def _torch() -> Finding:
+    torch = _import("torch")
+    if isinstance(torch, str):
+        return Finding("torch", "fail", torch, INSTALL_HINT)
+    if torch.cuda.is_available():
+        return Finding("torch", "ok", f"{torch.__version__}, {torch.cuda.get_device_name(0)}")
+    return Finding("torch", "note", f"{torch.__version__}, no CUDA device", "none needed: the CPU path is used")
+
+
+def _kernel_library() -> Finding:
+    info = cpu_info()
+    if not info.built:
+        remedy = "install a C++ compiler (g++) and run: make test; until then pictures are far too slow to serve"
+        return Finding("cpu kernel", "note", info.problem or "native library not built", remedy)
+    return Finding("cpu kernel", "ok", f"{info.best} (of {', '.join(info.instruction_sets)})")
+
+
+def _triton() -> Finding:
+    version = _version("triton")
+    if version is None:
+        return Finding("triton", "note", "not installed", "needed on a CUDA GPU only")
+    return Finding("triton", "ok", f"{version}, used on CUDA GPUs only")
+
+
+def _cupy() -> Finding:
+    if importlib.util.find_spec("cupy") is None:
+        return Finding("cupy", "note", "not installed", "needed on a CUDA GPU only: pip install 'nerf-lipsync[gpu]'")
+    cupy = _import("cupy")
+    if isinstance(cupy, str):
+        return Finding("cupy", "note", cupy, "pip install 'nerf-lipsync[gpu]'")
+    try:
+        devices = int(cupy.cuda.runtime.getDeviceCount())
+    except Exception as error:  # cupy raises its own family, which cannot be imported without a GPU
+        return Finding(
+            "cupy", "note", f"{cupy.__version__}, no device ({type(error).__name__})", "none needed on a CPU"
+        )
+    return Finding("cupy", "ok", f"{cupy.__version__}, {devices} CUDA devices")
+
+
+def _chromium() -> Finding:
+    path = next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        return Finding("chromium", "note", "not found", "needed by the browser tests only: apt-get install chromium")
+    return Finding("chromium", "ok", path)
+
+
+def _ffmpeg() -> Finding:
+    path = shutil.which("ffmpeg")
+    return Finding("ffmpeg", "ok", path or "no command, none needed: PyAV brings its own libraries")
+
+
+def _face_landmarker(data_folder: Path | None) -> Finding:
+    remedy = f"needed to make avatars only: put {LANDMARKER_NAME} into weights/ of the folder in NERF_LIPSYNC_DATA"
+    if data_folder is None:
+        return Finding("face landmarker", "note", "NERF_LIPSYNC_DATA is not set", remedy)
+    file = data_folder / "weights" / LANDMARKER_NAME
+    if not file.is_file():
+        return Finding("face landmarker", "note", f"no {file}", remedy)
+    return Finding("face landmarker", "ok", f"{file}, {file.stat().st_size / 1e6:.1f} MB")
+
+
+def _default_avatar() -> Finding:
+    found = find_avatars(SHIPPED_FOLDER)
+    usable = [name for name, about in found.items() if "error" not in about and about.get("consent")]
+    if not usable:
+        remedy = "the checkout is incomplete: git checkout model/assets"
+        return Finding("avatars", "fail", f"none that may be used in {SHIPPED_FOLDER}", remedy)
+    return Finding("avatars", "ok", ", ".join(usable))
+
+
+def _capacity() -> Finding:
+    """Size and rate the default avatar reaches here, by `model.capacity.measure_capacity()`."""
+    module = _import("model.capacity")
+    if isinstance(module, str):
+        return Finding("capacity", "note", module, INSTALL_HINT)
+    try:
+        capacity = module.measure_capacity()
+    except Exception as error:  # whatever keeps the pipeline from running is the finding
+        return Finding("capacity", "fail", f"{type(error).__name__}: {error}", "mend the findings above first")
+    remedy = "" if capacity.fps >= 25 else "below 25 fps: close other programs, or serve --size 128"
+    state: State = "ok" if capacity.fps >= 25 else "note"
+    return Finding("capacity", state, f"{capacity.size} px at {capacity.fps:.0f} fps", remedy)
+
+
+def _import(name: str) -> Any:
+    """The module, or in words why it cannot be imported."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # broken shared libraries raise anything
+        return f"{name} cannot be imported ({type(error).__name__}: {error})"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,107 @@
+"""Exit codes and messages of the command line, and that it stays light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from model.errors import InputError
+from model.results import Figure, new_results, write_results
+from stream_server import cli
+
+
+def write_some_results(folder: Path, *, value: float) -> None:
+    figure = Figure(value=value, unit="fps", goal=25.0, better="higher", spread=1.0)
+    write_results(folder / "first.json", new_results({"sustained_fps": figure}, command="bench", data="none"))
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name in ("serve", "prepare", "train", "evaluate", "bench", "results", "avatars", "doctor"):
+        assert f" {name} " in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("nerf-lipsync ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["bogus"], ["serve", "--port", "many"], ["serve", "--size", "7"], ["results", "no-such-folder"], ["doctor", "x"]],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("nerf-lipsync: ")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_a_library_error_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise InputError("clip.wav: holds\nno audio")
+
+    app = typer.Typer()
+    app.command()(fail)
+    monkeypatch.setattr(cli, "build_app", lambda: app)
+    assert cli.main([]) == 2
+    assert capsys.readouterr().err == "nerf-lipsync: clip.wav: holds no audio\n"
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    app = typer.Typer()
+    app.command()(fail)
+    monkeypatch.setattr(cli, "build_app", lambda: app)
+    with pytest.raises(ZeroDivisionError):
+        cli.main([])
+
+
+def test_results_marks_misses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_some_results(tmp_path, value=24.0)
+    assert cli.main(["results", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "MISS" in out
+    assert "24 ± 1 fps" in out
+    assert "1 figures in 1 files, 1 missed" in out
+    assert cli.main(["results", "--check", str(tmp_path)]) == 1
+    write_some_results(tmp_path, value=26.0)
+    assert cli.main(["results", "--check", str(tmp_path)]) == 0
+    assert "MISS" not in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_results_names_a_damaged_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "odd.json").write_text("{}")
+    assert cli.main(["results", str(tmp_path)]) == 2
+    assert "odd.json: figures: Field required" in capsys.readouterr().err
+
+
+def test_avatars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, about in (("ann", {"licence": "CC0", "consent": {"by": "Ann"}}), ("bob", {"licence": "MIT"})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "avatar.json").write_text(json.dumps(about))
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "avatar.json").write_text("{")
+    assert cli.main(["avatars", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("ann" in line and "CC0" in line and "by: Ann" in line for line in lines)
+    assert any("bob" in line and "refuse" in line for line in lines)
+    assert any("cut" in line and "cannot be read" in line for line in lines)
+
+
+def test_the_command_line_does_not_load_the_models() -> None:
+    code = (
+        "import sys; from stream_server.cli import main; main(['results', 'no-such-folder']);"
+        "sys.exit(', '.join(sorted({'torch', 'cv2', 'mediapipe', 'whisper', 'aiortc'} & set(sys.modules))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "nerf-lipsync: no such folder of results: no-such-folder\n\n"
