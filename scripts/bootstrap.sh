@@ -30,7 +30,7 @@ is_ready() {
 apt_missing=()
 need() { apt_missing+=("$@"); }
 
-has_library() { ldconfig -p 2>/dev/null | grep -q "$1"; }
+has_library() { PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null | grep -q "$1"; }
 
 apt_install() {
     ((${#apt_missing[@]})) || return 0
@@ -76,7 +76,6 @@ install_system_packages() {
         need python3 python3-venv
     fi
     command -v c++ >/dev/null || command -v g++ >/dev/null || need g++
-    command -v git >/dev/null || need git
     find_chromium || need chromium fonts-dejavu-core
     # What OpenCV and MediaPipe load; they come with no copies of their own.
     has_library libGL.so.1 || need libgl1
