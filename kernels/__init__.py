@@ -1,1 +1,1 @@
-"""Compute kernels: each has a slow, obviously right reference and a fast implementation with the same results."""
+"""Compute kernels: each has a slow, obviously right reference and a fast twin with the same results."""
