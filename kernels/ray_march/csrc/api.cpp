@@ -1,2 +1,82 @@
-// C ABI of the ray marcher.
-extern "C" __attribute__((visibility("default"))) int nls_abi_version() { return 1; }
+// C ABI: chooses the instruction set's table, turns exceptions into status codes.
+#include <new>
+#include <system_error>
+
+#include "scene.hpp"
+
+namespace {
+
+bool runs_here(int isa) {
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (isa == NLS_AVX2) return avx2;
+  if (isa == NLS_AVX512) return avx512;
+  if (isa == NLS_AVX512BF16) return avx512 && __builtin_cpu_supports("avx512bf16");
+#endif
+  return isa == NLS_PORTABLE;
+}
+
+const KernelTable* table_of(int isa) {
+  if (!runs_here(isa)) return nullptr;
+#if defined(__x86_64__)
+  if (isa == NLS_AVX2) return &kAvx2Table;
+  if (isa == NLS_AVX512) return &kAvx512Table;
+  if (isa == NLS_AVX512BF16) return &kAvx512Bf16Table;
+#endif
+  return &kPortableTable;
+}
+
+template <class Body>
+int32_t guarded(const Body& body) {
+  try {
+    body();
+    return NLS_OK;
+  } catch (const std::bad_alloc&) {
+    return NLS_NO_MEMORY;
+  } catch (const std::system_error&) {
+    return NLS_NO_THREAD;
+  }
+}
+
+}  // namespace
+
+int32_t nls_abi_version(void) { return NLS_ABI_VERSION; }
+
+uint32_t nls_instruction_sets(void) {
+  uint32_t sets = 0;
+  for (int isa = 0; isa < NLS_ISA_COUNT; isa++)
+    if (runs_here(isa)) sets |= 1u << isa;
+  return sets;
+}
+
+int32_t nls_scene_create(const NlsField* field, int32_t isa, int32_t threads, NlsScene** scene) {
+  if (!field || !scene || threads < 1 || field->plane_side < 2 || field->plane_side > 1024 || field->grid < 1 ||
+      field->grid > 256)
+    return NLS_BAD_ARGUMENT;
+  const KernelTable* table = table_of(isa);
+  if (!table) return NLS_UNSUPPORTED;
+  return guarded([&] { *scene = new NlsScene(*field, *table, threads); });
+}
+
+void nls_scene_destroy(NlsScene* scene) { delete scene; }
+
+int32_t nls_scene_render(NlsScene* scene, const NlsFrame* frame, float* out, NlsStats* stats) {
+  if (!scene || !frame || !out || frame->height < 1 || frame->width < 1 || frame->height > 4096 ||
+      frame->width > 4096)
+    return NLS_BAD_ARGUMENT;
+  for (const int32_t nodes : frame->warp_nodes)
+    if (nodes < 2 || nodes > 256) return NLS_BAD_ARGUMENT;
+  NlsStats local;
+  return guarded([&] { scene->render(*frame, out, stats ? *stats : local); });
+}
+
+int32_t nls_composite_i420(const float* rgba, const uint8_t* underlay, int32_t height, int32_t width, uint8_t* out,
+                           int32_t isa) {
+  if (!rgba || !underlay || !out || height < 2 || width < 2 || height % 2 || width % 2) return NLS_BAD_ARGUMENT;
+  const KernelTable* table = table_of(isa);
+  if (!table) return NLS_UNSUPPORTED;
+  table->composite_i420(rgba, underlay, height, width, out);
+  return NLS_OK;
+}

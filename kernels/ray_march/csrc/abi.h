@@ -1,0 +1,55 @@
+// Plain C ABI of libnlsmarch. Structs mirror kernels/ray_march/cpu_impl.py field by field.
+#pragma once
+#include <stdint.h>
+
+#define NLS_ABI_VERSION 2
+#define NLS_API extern "C" __attribute__((visibility("default")))
+
+// Instruction sets, slowest first. "portable" is GCC vectors of four floats: SSE2, NEON or plain scalar code.
+enum NlsIsa { NLS_PORTABLE = 0, NLS_AVX2 = 1, NLS_AVX512 = 2, NLS_AVX512BF16 = 3, NLS_ISA_COUNT = 4 };
+
+enum NlsStatus { NLS_OK = 0, NLS_BAD_ARGUMENT = 1, NLS_NO_MEMORY = 2, NLS_NO_THREAD = 3, NLS_UNSUPPORTED = 4 };
+
+struct NlsField {
+  const uint16_t* planes;    // (3, R, R, 16) IEEE half
+  const float* w1;           // (64, 48)
+  const float* w2;           // (64, 64)
+  const float* w3;           // (4, 64)
+  const float* b3;           // (4)
+  const uint8_t* occupancy;  // (G, G, G), 0 or 1
+  int32_t plane_side;        // R
+  int32_t grid;              // G
+  float box_lo[3], box_hi[3];    // bounds the occupied voxels; lo >= hi when there are none
+  float warp_lo[3], warp_hi[3];  // box of the warp grid
+  float density_scale, step, termination;
+};
+
+struct NlsFrame {
+  const float* bias1;  // (64)
+  const float* bias2;  // (64)
+  const float* warp;   // (warp_nodes[0], [1], [2], 3)
+  int32_t warp_nodes[3];
+  float cam_to_canonical[12];
+  float fx, fy, cx, cy;
+  int32_t height, width;
+  int32_t profile;  // non-zero: fill NlsStats' times (costs a little)
+};
+
+struct NlsStats {
+  int64_t samples;      // field evaluations
+  int64_t rays;         // rays that entered a tile's march
+  int64_t march_steps;  // positions looked up in the distance field (lanes of a packet counted as one)
+  int64_t march_ns, features_ns, mlp_ns, composite_ns;
+};
+
+struct NlsScene;
+
+NLS_API int32_t nls_abi_version(void);
+NLS_API uint32_t nls_instruction_sets(void);  // bit i set: NlsIsa i runs here
+NLS_API int32_t nls_scene_create(const NlsField* field, int32_t isa, int32_t threads, NlsScene** scene);
+NLS_API void nls_scene_destroy(NlsScene* scene);
+// One render at a time per scene. out: (height, width, 4) premultiplied RGBA. stats may be null.
+NLS_API int32_t nls_scene_render(NlsScene* scene, const NlsFrame* frame, float* out, NlsStats* stats);
+// rgba: (height, width, 4) premultiplied; underlay: (height, width, 3); out: (height * 3 / 2, width) I420.
+NLS_API int32_t nls_composite_i420(const float* rgba, const uint8_t* underlay, int32_t height, int32_t width,
+                                   uint8_t* out, int32_t isa);

@@ -1,0 +1,112 @@
+#include "scene.hpp"
+
+#include <cstring>
+
+NlsScene::NlsScene(const NlsField& field, const KernelTable& table, int threads)
+    : table_(table), net_(1), pool_(threads) {
+  pack_net(field, table.chunk, *net_.get());
+  copy_planes(field);
+  build_distance(field.occupancy, field.grid);
+  blocks_ = find_blocks(field.occupancy, field.grid);
+  std::memcpy(view_.box_lo, field.box_lo, sizeof view_.box_lo);
+  std::memcpy(view_.box_hi, field.box_hi, sizeof view_.box_hi);
+  std::memcpy(warp_lo_, field.warp_lo, sizeof warp_lo_);
+  std::memcpy(warp_hi_, field.warp_hi, sizeof warp_hi_);
+  view_.step = field.step;
+  view_.termination = field.termination;
+  view_.density_step = field.density_scale * field.step;
+  view_.net = net_.get();
+  for (int i = 0; i < pool_.workers(); i++) scratch_.emplace_back(table.scratch_bytes);
+  worker_stats_.resize(static_cast<size_t>(pool_.workers()));
+}
+
+void NlsScene::copy_planes(const NlsField& field) {
+  const size_t count = 3u * static_cast<size_t>(field.plane_side) * static_cast<size_t>(field.plane_side) * kChannels;
+  if (table_.planes_f32) {
+    planes_f32_.resize(count);
+    for (size_t i = 0; i < count; i++) planes_f32_.get()[i] = half_to_float(field.planes[i]);
+  } else {
+    planes_.resize(count);
+    std::memcpy(planes_.get(), field.planes, count * sizeof(uint16_t));
+  }
+  view_.planes = planes_.get();
+  view_.planes_f32 = planes_f32_.get();
+  view_.plane_side = field.plane_side;
+}
+
+void NlsScene::build_distance(const uint8_t* occupancy, int grid) {
+  int bits = 0;
+  while (1 << bits < grid) bits++;
+  distance_.resize(static_cast<size_t>(1) << (3 * bits));
+  chebyshev_distance(occupancy, grid, bits, distance_.get());
+  view_.distance = distance_.get();
+  view_.grid = grid;
+  view_.grid_bits = bits;
+  view_.grid_half = 0.5f * static_cast<float>(grid);
+}
+
+void NlsScene::set_camera(const NlsFrame& frame) {
+  for (int row = 0; row < 3; row++) {
+    for (int col = 0; col < 3; col++) view_.rotation[3 * row + col] = frame.cam_to_canonical[4 * row + col];
+    view_.origin[row] = frame.cam_to_canonical[4 * row + 3];
+  }
+  view_.fx = frame.fx;
+  view_.fy = frame.fy;
+  view_.cx = frame.cx;
+  view_.cy = frame.cy;
+  view_.height = frame.height;
+  view_.width = frame.width;
+  view_.tiles_x = (frame.width + kTileSide - 1) / kTileSide;
+  view_.tiles = view_.tiles_x * ((frame.height + kTileSide - 1) / kTileSide);
+  const int cells_x = (frame.width + kCellSide - 1) / kCellSide, cells_y = (frame.height + kCellSide - 1) / kCellSide;
+  const size_t cells = static_cast<size_t>(cells_x) * static_cast<size_t>(cells_y);
+  if (cells_.size() < 2 * cells) cells_.resize(2 * cells);
+  project_blocks(blocks_, view_, cells_x, cells_y, cells_.get(), cells_.get() + cells);
+  view_.cells_x = cells_x;
+  view_.cell_near = cells_.get();
+  view_.cell_far = cells_.get() + cells;
+}
+
+void NlsScene::set_warp(const NlsFrame& frame) {
+  size_t nodes = 1;
+  for (int axis = 0; axis < 3; axis++) {
+    const int count = frame.warp_nodes[axis];
+    nodes *= static_cast<size_t>(count);
+    view_.warp_lo[axis] = warp_lo_[axis];
+    view_.warp_scale[axis] = static_cast<float>(count - 1) / (warp_hi_[axis] - warp_lo_[axis]);
+    view_.warp_max[axis] = static_cast<float>(count - 1);
+    view_.warp_last[axis] = count - 2;
+  }
+  view_.warp_stride_y = 4 * frame.warp_nodes[2];
+  view_.warp_stride_x = view_.warp_stride_y * frame.warp_nodes[1];
+  if (warp_.size() < 4 * nodes) warp_.resize(4 * nodes);
+  float* to = warp_.get();
+  for (size_t i = 0; i < nodes; i++)
+    for (size_t axis = 0; axis < 3; axis++) to[4 * i + axis] = frame.warp[3 * i + axis];
+  view_.warp = to;
+}
+
+void NlsScene::render(const NlsFrame& frame, float* out, NlsStats& stats) {
+  set_camera(frame);
+  set_warp(frame);
+  std::memcpy(net_.get()->b1, frame.bias1, sizeof net_.get()->b1);
+  std::memcpy(net_.get()->b2, frame.bias2, sizeof net_.get()->b2);
+  view_.out = out;
+  view_.profile = frame.profile;
+  std::memset(out, 0, sizeof(float) * 4 * static_cast<size_t>(frame.height) * static_cast<size_t>(frame.width));
+  for (NlsStats& s : worker_stats_) s = NlsStats{};
+  pool_.run(view_.tiles, [this](int worker, int tile) {
+    const auto index = static_cast<size_t>(worker);
+    table_.render_tile(view_, tile, scratch_[index].get(), worker_stats_[index]);
+  });
+  stats = NlsStats{};
+  for (const NlsStats& s : worker_stats_) {
+    stats.samples += s.samples;
+    stats.rays += s.rays;
+    stats.march_steps += s.march_steps;
+    stats.march_ns += s.march_ns;
+    stats.features_ns += s.features_ns;
+    stats.mlp_ns += s.mlp_ns;
+    stats.composite_ns += s.composite_ns;
+  }
+}

@@ -1,0 +1,59 @@
+// One tile, start to end: the loop that ties rays, features and MLP together, and the table entry for it.
+#pragma once
+#include <time.h>
+
+#include "color.hpp"
+#include "features.hpp"
+#include "rays.hpp"
+
+namespace {
+
+constexpr int kBatchPad = 12;
+constexpr int kRawStride = kTileRays + kPad;
+
+template <class L, class Net>
+struct alignas(64) Scratch {
+  Rays rays;
+  alignas(64) typename Net::Act x[(kTileRays + kBatchPad) * Net::kRow];
+  alignas(64) float raw[4 * kRawStride];
+};
+
+inline int64_t now_ns() {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+template <class L, class Net>
+void render_tile(const FrameView& f, int tile, void* memory, NlsStats& stats) {
+  Scratch<L, Net>& s = *(Scratch<L, Net>*)memory;
+  int64_t mark = f.profile ? now_ns() : 0;
+  const auto lap = [&](int64_t& total) {
+    if (!f.profile) return;
+    const int64_t now = now_ns();
+    total += now - mark;
+    mark = now;
+  };
+  int n = make_rays<L>(f, tile, s.rays);
+  stats.rays += n;
+  while (n) {
+    n = next_samples<L>(f, tile, s.rays, n, stats);
+    lap(stats.march_ns);
+    if (!n) break;
+    stats.samples += n;
+    make_features<L, Net>(f, s.rays.px, s.rays.py, s.rays.pz, n, s.x);
+    lap(stats.features_ns);
+    Net::run(*f.net, s.x, n, s.raw, kRawStride);
+    lap(stats.mlp_ns);
+    composite<L>(f, s.rays, s.raw, kRawStride, n);
+    lap(stats.composite_ns);
+  }
+}
+
+template <class L, class Net>
+constexpr KernelTable make_table(int isa) {
+  return {isa, L::kBlockVectors * L::W, sizeof(typename L::Plane) == 4, sizeof(Scratch<L, Net>), render_tile<L, Net>,
+          composite_i420<L>};
+}
+
+}  // namespace

@@ -1,0 +1,68 @@
+// What one tile of one frame reads, and the table of functions each instruction set provides.
+//
+// Only plain structs and constants here: this header is compiled with several -m flags, and an inline function
+// emitted with the widest of them could be the copy the linker keeps for all.
+#pragma once
+#include "abi.h"
+
+constexpr int kChannels = 16;
+constexpr int kFeatures = 3 * kChannels;
+constexpr int kHidden = 64;
+constexpr int kOutputs = 4;
+constexpr int kTileSide = 16;  // pixels
+constexpr int kTileRays = kTileSide * kTileSide;
+constexpr int kCellSide = 8;  // pixels: cells of the near/far map
+constexpr int kMaxLanes = 16;
+constexpr int kInterleave = 4;  // packets marched together, to hide the latency of the look-up
+constexpr int kPad = kMaxLanes * kInterleave;
+
+// The MLP's weights, packed by scene.cpp for the chunk width (outputs held in registers) of an instruction set.
+struct alignas(64) PackedNet {
+  float w1[kFeatures * kHidden];  // [chunk][input][output in chunk]
+  float w2[kHidden * kHidden];
+  float w3[kHidden * kOutputs];               // [input / 4][output][input % 4]
+  uint32_t w1_pairs[kFeatures / 2 * kHidden];  // bf16 pairs of inputs: [input / 2][output]
+  uint32_t w2_pairs[kHidden / 2 * kHidden];
+  uint32_t w3_pairs[kHidden / 2 * kOutputs];  // [input / 8][output][(input / 2) % 4]
+  float b1[kHidden], b2[kHidden], b3[kOutputs];
+};
+
+struct FrameView {
+  // camera
+  float rotation[9], origin[3], fx, fy, cx, cy;
+  int height, width, tiles_x, tiles;
+  // march
+  float box_lo[3], box_hi[3], step, termination, density_step;
+  float grid_half;      // G / 2
+  int grid, grid_bits;  // voxel [x][y][z] of the distance field lies at ((x << bits | y) << bits) | z
+  const uint8_t* distance;     // Chebyshev distance to the nearest occupied voxel, in voxels; 3 bytes of padding
+  const float* cell_near;      // (cells_y, cells_x) distance along rays at which matter may begin
+  const float* cell_far;       // ... and must have ended; near > far where there is none
+  int cells_x;
+  // field
+  float warp_lo[3], warp_scale[3], warp_max[3];
+  int warp_last[3], warp_stride_x, warp_stride_y;  // strides in floats
+  const float* warp;  // nodes padded to 4 floats
+  const uint16_t* planes;
+  const float* planes_f32;  // only for instruction sets without half conversion
+  int plane_side;
+  const PackedNet* net;
+  // results
+  float* out;
+  int profile;
+};
+
+struct KernelTable {
+  int isa;
+  int chunk;         // outputs per chunk of the packed weights
+  bool planes_f32;   // wants FrameView::planes_f32
+  unsigned long scratch_bytes;
+  void (*render_tile)(const FrameView& frame, int tile, void* scratch, NlsStats& stats);
+  void (*composite_i420)(const float* rgba, const uint8_t* underlay, int height, int width, uint8_t* out);
+};
+
+// Defined in isa_*.cpp; the x86 ones exist only there.
+extern const KernelTable kPortableTable;
+#if defined(__x86_64__)
+extern const KernelTable kAvx2Table, kAvx512Table, kAvx512Bf16Table;
+#endif

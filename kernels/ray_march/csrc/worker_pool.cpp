@@ -1,0 +1,56 @@
+#include "worker_pool.hpp"
+
+WorkerPool::WorkerPool(int workers) {
+  try {
+    for (int i = 1; i < workers; i++) threads_.emplace_back([this, i] { loop(i); });
+  } catch (...) {
+    stop();
+    throw;
+  }
+}
+
+WorkerPool::~WorkerPool() { stop(); }
+
+void WorkerPool::stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  start_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+void WorkerPool::take_items(int worker) {
+  for (int item; (item = next_.fetch_add(1, std::memory_order_relaxed)) < items_;) (*task_)(worker, item);
+}
+
+void WorkerPool::run(int items, const std::function<void(int, int)>& task) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    task_ = &task;
+    items_ = items;
+    next_.store(0, std::memory_order_relaxed);
+    busy_ = static_cast<int>(threads_.size());
+    round_++;
+  }
+  start_.notify_all();
+  take_items(0);
+  std::unique_lock<std::mutex> lock(mutex_);
+  done_.wait(lock, [this] { return busy_ == 0; });
+}
+
+void WorkerPool::loop(int worker) {
+  unsigned seen = 0;
+  for (;;) {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      start_.wait(lock, [&] { return stopping_ || round_ != seen; });
+      if (stopping_) return;
+      seen = round_;
+    }
+    take_items(worker);
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (--busy_ == 0) done_.notify_one();
+  }
+}
