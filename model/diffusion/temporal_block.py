@@ -1,0 +1,85 @@
+"""Building blocks of the temporal U-Net: FiLM residual convolution, self-attention over frames, audio cross-attention."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kernels.temporal_attention import temporal_attention
+
+
+class FilmResBlock(nn.Module):
+    """Two 1-D convolutions over frames; the time step scales and shifts in between (FiLM, Perez et al. 2018)."""
+
+    def __init__(self, inputs: int, outputs: int, condition: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(inputs)
+        self.conv1 = nn.Conv1d(inputs, outputs, 3, padding=1)
+        self.norm2 = nn.LayerNorm(outputs)
+        self.conv2 = nn.Conv1d(outputs, outputs, 3, padding=1)
+        self.film = nn.Linear(condition, 2 * outputs)
+        self.skip = nn.Linear(inputs, outputs) if inputs != outputs else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(B, T, inputs) and (B, condition) to (B, T, outputs)."""
+        h = self.conv1(functional.silu(self.norm1(x)).transpose(1, 2)).transpose(1, 2)
+        scale, shift = self.film(condition)[:, None].chunk(2, -1)
+        h = self.norm2(h) * (1 + scale) + shift
+        h = self.conv2(functional.silu(h).transpose(1, 2)).transpose(1, 2)
+        out: Tensor = self.skip(x) + h
+        return out
+
+
+class Attention(nn.Module):
+    """Multi-head attention over frames (self) or over audio tokens (cross), pre-norm, residual."""
+
+    def __init__(self, width: int, num_heads: int, context: int | None = None) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(context or width, 2 * width)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """x (B, T, width); context (B, S, C) or None for self-attention; mask (B, S) True where usable."""
+        h = self.norm(x)
+        key, value = self.key_value(h if context is None else context).chunk(2, -1)
+        q, k, v = (self._split(part) for part in (self.query(h), key, value))
+        attended = temporal_attention(q, k, v, mask=mask)
+        out: Tensor = x + self.out(attended.transpose(1, 2).flatten(2))
+        return out
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class TemporalBlock(nn.Module):
+    """One level's unit: FiLM convolution, self-attention, audio cross-attention."""
+
+    def __init__(self, inputs: int, width: int, condition: int, context: int, num_heads: int) -> None:
+        super().__init__()
+        self.conv = FilmResBlock(inputs, width, condition)
+        self.self_attention = Attention(width, num_heads)
+        self.cross_attention = Attention(width, num_heads, context)
+
+    def forward(self, x: Tensor, condition: Tensor, audio: Tensor, audio_mask: Tensor) -> Tensor:
+        """x (B, T, inputs) to (B, T, width)."""
+        x = self.conv(x, condition)
+        x = self.self_attention(x)
+        out: Tensor = self.cross_attention(x, audio, audio_mask)
+        return out
+
+
+def timestep_embedding(t: Tensor, size: int, *, longest: float = 1000.0) -> Tensor:
+    """Sinusoids of noise-time t in 0..1, (B,) to (B, size)."""
+    half = size // 2
+    frequencies = torch.exp(-torch.arange(half, device=t.device) / half * torch.log(torch.tensor(longest)))
+    angles = t.float()[:, None] * 1000.0 * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1)
