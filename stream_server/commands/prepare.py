@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(no_args_is_help=True)
@@ -10,6 +13,24 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def prepare() -> None:
     """Turn a data set into features; resumable."""
+
+
+@app.command()
+def grid(
+    source: Annotated[Path, typer.Argument(help="folder of clips (.mp4 or .mpg) with .align files beside them")],
+    out: Annotated[Path, typer.Option(help="folder for one npz per clip")],
+    face_landmarker: Annotated[
+        Path, typer.Option(envvar="NERF_LIPSYNC_FACE_LANDMARKER", help="MediaPipe face_landmarker.task")
+    ],
+    workers: Annotated[int, typer.Option(min=1)] = 2,
+) -> None:
+    """Track faces and read sound and words of GRID clips; clips already done are kept."""
+    from model.data.grid import prepare_folder
+
+    left_out = prepare_folder(source, out, face_landmarker, workers=workers)
+    for reason in left_out:
+        typer.echo(f"left out: {reason}", err=True)
+    typer.echo(f"{out}: {len(list(out.glob('*.npz')))} clips prepared, {len(left_out)} left out")
 
 
 def register(parent: typer.Typer) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from stream_server.commands import train_motion
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -14,4 +16,5 @@ def train() -> None:
 
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
+    train_motion.register(app)
     parent.add_typer(app, name="train")

@@ -1,0 +1,100 @@
+"""`nerf-lipsync train speech | motion-vae | motion | motion-space | retarget`: the speech-to-motion models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Grid = Annotated[Path, typer.Option(help="prepared GRID: folders `train` and `val`")]
+Out = Annotated[Path, typer.Option(help="folder for the weights")]
+Config = Annotated[Path | None, typer.Option(help="TOML; the `lite` preset if not given")]
+Runs = Annotated[Path, typer.Option(help="folder for curves and resumable state")]
+Threads = Annotated[int, typer.Option(min=1, help="torch threads")]
+
+
+def speech(
+    grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/speech"), threads: Threads = 1
+) -> None:
+    """Train the speech encoder on GRID and synthetic voices (needs libespeak-ng)."""
+    from model.config import load_toml
+    from model.training.speech import SpeechTrainConfig, train_speech
+
+    _set_threads(threads)
+    settings = load_toml(SpeechTrainConfig, config) if config else SpeechTrainConfig()
+    typer.echo(train_speech(grid, out / "speech.safetensors", settings, runs))
+
+
+def motion_vae(
+    grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/motion_vae"), threads: Threads = 1
+) -> None:
+    """Train the motion VAE."""
+    from model.config import load_toml
+    from model.training.motion_vae import VaeTrainConfig, train_vae
+
+    _set_threads(threads)
+    settings = load_toml(VaeTrainConfig, config) if config else VaeTrainConfig()
+    typer.echo(train_vae(grid, out / "motion_vae.safetensors", settings, runs))
+
+
+def motion(
+    grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/motion"), threads: Threads = 1
+) -> None:
+    """Train the motion diffusion on features of the encoder and VAE in `out`."""
+    from model.config import load_toml
+    from model.training.motion import MotionTrainConfig, train_motion
+
+    _set_threads(threads)
+    settings = load_toml(MotionTrainConfig, config) if config else MotionTrainConfig()
+    files = (out / "speech.safetensors", out / "motion_vae.safetensors", out / "motion.safetensors")
+    typer.echo(train_motion(grid, *files, settings, runs))
+
+
+def motion_space(
+    grid: Grid,
+    ict: Annotated[Path, typer.Option(help="ICT-FaceKit arrays (npz)")],
+    capture: Annotated[Path, typer.Option(help="rendered capture folder")],
+    face_landmarker: Annotated[Path, typer.Option(help="MediaPipe face_landmarker.task")],
+    out: Annotated[Path, typer.Option(help="file to write; every avatar and model must then be remade")],
+) -> None:
+    """Build the motion space anew. It is frozen: do this only to start a new one."""
+    from model.training.ict_correspondence import capture_correspondence
+    from model.training.motion_space import build_motion_space
+
+    vertices = capture_correspondence(ict, capture, face_landmarker)
+    typer.echo(build_motion_space(ict, capture, grid / "train", vertices, out))
+
+
+def retarget(
+    grid: Grid,
+    ict: Annotated[Path, typer.Option(help="ICT-FaceKit arrays (npz)")],
+    capture: Annotated[Path, typer.Option(help="rendered capture whose frames name GRID clips and times")],
+    out: Annotated[Path, typer.Option(help="avatar folder")],
+) -> None:
+    """Fit the map from the speaker's motion to a captured face's, on moments that both share."""
+    from model.motion.retarget import RETARGET_FILE, fit_retarget
+    from model.motion.space import load_motion_space
+    from model.training.capture_pairs import shared_moments
+
+    speaker, face = shared_moments(grid, ict, capture)
+    fit_retarget(speaker, face, load_motion_space(), out / RETARGET_FILE)
+    typer.echo(f"{out / RETARGET_FILE}: {len(speaker)} pairs")
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands to the `train` group."""
+    for name, command in {
+        "speech": speech,
+        "motion-vae": motion_vae,
+        "motion": motion,
+        "motion-space": motion_space,
+        "retarget": retarget,
+    }.items():
+        group.command(name)(command)
