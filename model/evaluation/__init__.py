@@ -1,0 +1,1 @@
+"""Measures of quality and speed. Offline only: serving never imports this package."""

@@ -1,0 +1,83 @@
+"""The shipped speech-to-motion models, loaded together and checked against each other's hashes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.diffusion.generator import MotionGenerator
+from model.diffusion.unet import TemporalUNet, UNetConfig
+from model.errors import CheckpointBindingError
+from model.motion.space import load_motion_space
+from model.motion.vae import MotionVae, VaeConfig
+from model.speech.speech_model import SpeechConfig, SpeechModel
+from model.speech.stream import SpeechFeatures
+
+ASSETS = Path(__file__).parent / "assets"
+SPEECH_FILE = "speech.safetensors"
+VAE_FILE = "motion_vae.safetensors"
+MOTION_FILE = "motion.safetensors"
+
+
+@dataclass(frozen=True)
+class MotionStack:
+    """Audio hops to motion."""
+
+    speech: SpeechFeatures
+    generator: MotionGenerator
+    vae: MotionVae
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> NDArray[np.float32]:
+        """Motion (B, T, 32) of latents (B, T, 16)."""
+        return np.array(self.vae.decode(latents).numpy())
+
+
+def load_motion_stack(folder: Path = ASSETS, *, num_steps: int = 2, temperature: float = 0.0) -> MotionStack:
+    """Load encoder, VAE and U-Net from one folder.
+
+    Raises:
+        CheckpointBindingError: The U-Net was trained with another encoder, VAE or motion space.
+        ModelError: A file is missing or damaged.
+    """
+    speech = load_checkpoint(folder / SPEECH_FILE, kind="speech", config_cls=SpeechConfig)
+    vae = load_checkpoint(folder / VAE_FILE, kind="motion-vae", config_cls=VaeConfig)
+    motion = load_checkpoint(folder / MOTION_FILE, kind="motion", config_cls=UNetConfig)
+    _check_bindings(folder / MOTION_FILE, motion, speech.content_hash, vae.content_hash)
+    speech_model = SpeechModel(speech.config)
+    speech_model.load_state_dict(_single(speech.tensors))
+    vae_model = MotionVae(vae.config)
+    vae_model.load_state_dict(vae.tensors)
+    unet = TemporalUNet(motion.config)
+    unet.load_state_dict(_single(motion.tensors))
+    features = SpeechFeatures(
+        speech_model, hop_frames=motion.config.hop_frames, lookahead_frames=motion.config.lookahead_frames
+    )
+    with torch.inference_mode():
+        rest = vae_model.eval().encode(torch.zeros(1, 8, 32))[0, -1].clone()
+    generator = MotionGenerator(unet, rest, num_steps=num_steps, temperature=temperature)
+    return MotionStack(features, generator, vae_model)
+
+
+def _check_bindings(path: Path, motion: Checkpoint[UNetConfig], speech_hash: str, vae_hash: str) -> None:
+    space_hash = load_motion_space().hash
+    remedy = "nerf-lipsync train motion"
+    for needs, key, found in (
+        ("speech encoder", "speech", speech_hash),
+        ("motion VAE", "vae", vae_hash),
+        ("motion space", "motion_space", space_hash),
+    ):
+        wanted = motion.metadata.get(key, "")
+        if wanted != found:
+            raise CheckpointBindingError(path, needs=needs, wanted=wanted, found=found, remedy=remedy)
+
+
+def _single(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Half-precision weights as stored, back to float32."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}

@@ -1,0 +1,194 @@
+"""The one class that serving uses: hops of audio in, pictures out, for a batch of sessions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.avatar import load_avatar
+from model.errors import InputError
+from model.motion.idle import IdleMotion
+from model.motion.retarget import Retarget
+from model.motion.space import LID_CODES, load_motion_space
+from model.motion.voice_gate import GateConfig, open_gate
+from model.motion_stack import MotionStack, load_motion_stack
+from model.radiance.camera import HeadPose
+from model.radiance.serving import AvatarRenderer
+from model.state import Controls, HopOutput, StreamState
+
+FPS = 25
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSpec:
+    """What a session has to know of the pipeline."""
+
+    avatar: str
+    size: int
+    hop_frames: int
+    lookahead_frames: int
+    hop_samples: int
+    instruction_set: str
+    num_steps: int
+    fps: int = FPS
+    sample_rate: int = SAMPLE_RATE
+
+
+class AvatarPipeline:
+    """Speech encoder, motion diffusion and one avatar's renderer. Weights only; sessions own their states."""
+
+    def __init__(
+        self, stack: MotionStack, renderer: AvatarRenderer, retarget: Retarget, spec: PipelineSpec
+    ) -> None:
+        self.stack = stack
+        self.renderer = renderer
+        self.retarget = retarget
+        self.spec = spec
+        self._space = load_motion_space()
+        self._gate_config = GateConfig()
+
+    @classmethod
+    def load(
+        cls,
+        avatar: Path | str | None = None,
+        *,
+        size: int = 256,
+        steps: int = 2,
+        threads: int = 1,
+        temperature: float = 0.0,
+        backend: str = "auto",
+        instruction_set: str = "auto",
+    ) -> AvatarPipeline:
+        """Load the shipped models and an avatar folder (None: the default avatar).
+
+        Raises:
+            ModelError: Something is missing, damaged, or made for other weights.
+        """
+        stack = load_motion_stack(num_steps=steps, temperature=temperature)
+        loaded = load_avatar(avatar)
+        renderer = AvatarRenderer(
+            loaded, size=size, threads=threads, backend=backend, instruction_set=instruction_set
+        )
+        c = stack.generator.config
+        spec = PipelineSpec(
+            avatar=loaded.name,
+            size=size,
+            hop_frames=c.hop_frames,
+            lookahead_frames=c.lookahead_frames,
+            hop_samples=stack.speech.hop_samples,
+            instruction_set=renderer.instruction_set,
+            num_steps=steps,
+        )
+        return cls(stack, renderer, Retarget.load(loaded.folder), spec)
+
+    def new_state(self, seed: int) -> StreamState:
+        """State of a session that has heard nothing; equal seeds and audio give equal frames."""
+        return StreamState(
+            seed=seed,
+            speech=self.stack.speech.new_state(),
+            motion=self.stack.generator.new_state(seed),
+            idle=IdleMotion(seed),
+            next_frame=-self.spec.lookahead_frames,
+        )
+
+    def step(
+        self, audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[StreamState]
+    ) -> list[HopOutput]:
+        """One hop of every session.
+
+        Args:
+            audio: (B, hop_samples), -1..1, 16 kHz.
+            controls: One per session.
+            states: One per session; advanced in place.
+
+        Raises:
+            InputError: The shapes disagree, or the audio is not finite.
+        """
+        self._check(audio, controls, states)
+        motions, stage_ms = self.motion(audio, states)
+        outputs = []
+        for row, (control, state) in enumerate(zip(controls, states, strict=True)):
+            outputs.append(self._render(motions[row], control, state, dict(stage_ms)))
+            state.next_frame += self.spec.hop_frames
+        return outputs
+
+    def motion(
+        self, audio: NDArray[np.float32], states: Sequence[StreamState]
+    ) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """The avatar's motion (B, hop_frames, 32) without idle parts, and the time that each stage took."""
+        clock = _StageClock(len(states))
+        for row, state in enumerate(states):
+            self.stack.speech.advance(audio[row], state.speech)
+        clock.lap("mel")
+        features = self.stack.speech.features([s.speech for s in states])
+        clock.lap("encoder")
+        latents = self.stack.generator.step(features, [s.motion for s in states])
+        clock.lap("sampler")
+        decoded = self.stack.decode(latents)[:, -self.spec.hop_frames :]
+        for row, state in enumerate(states):
+            gate = open_gate(features[row].numpy(), state.gate, self.spec.hop_frames, self._gate_config)
+            decoded[row] *= gate[:, None]
+        motions = self.retarget(self._space.clamp(decoded))
+        clock.lap("decode")
+        return motions, clock.stage_ms
+
+    def _render(
+        self, motion: NDArray[np.float32], control: Controls, state: StreamState, stage_ms: dict[str, float]
+    ) -> HopOutput:
+        skip = max(0, -state.next_frame)  # frames before the stream began are not made
+        size = self.spec.size
+        count = max(0, self.spec.hop_frames - skip)
+        frames = np.empty((count, size * 3 // 2, size), np.uint8)
+        stage_ms |= {"render": 0.0, "color": 0.0}
+        shown = motion[skip:].copy()
+        for i in range(count):
+            pose = self._idle(shown[i], control, state, state.next_frame + skip + i)
+            times = self.renderer.render(shown[i], pose, out=frames[i])
+            stage_ms["render"] += times.render_ms
+            stage_ms["color"] += times.color_ms
+        return HopOutput(state.next_frame + skip, frames, shown, stage_ms)
+
+    def _idle(self, motion: NDArray[np.float32], control: Controls, state: StreamState, frame: int) -> HeadPose:
+        """Add blinks, gaze and sway to a frame's motion; returns its head pose."""
+        idle = state.idle.motion(frame)
+        if not control.idle:
+            idle[LID_CODES.stop :] = 0.0
+        motion += idle
+        sway = state.idle.head_deg(frame) if control.idle else np.zeros(3, np.float32)
+        return HeadPose(
+            yaw_deg=control.yaw_deg + float(sway[0]),
+            pitch_deg=control.pitch_deg + float(sway[1]),
+            roll_deg=control.roll_deg + float(sway[2]),
+        )
+
+    def _check(
+        self, audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[StreamState]
+    ) -> None:
+        wanted = (len(states), self.spec.hop_samples)
+        if audio.shape != wanted or len(controls) != len(states):
+            raise InputError(f"need audio {wanted} and {len(states)} controls, got {audio.shape}, {len(controls)}")
+        if not np.isfinite(audio).all():
+            raise InputError("audio holds NaN or infinity")
+
+
+class _StageClock:
+    """Splits the time of shared work over the sessions of a batch."""
+
+    def __init__(self, sessions: int) -> None:
+        self.sessions = max(1, sessions)
+        self.stage_ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.stage_ms[stage] = (now - self._last) * 1000.0 / self.sessions
+        self._last = now
+
+
+__all__ = ["FPS", "SAMPLE_RATE", "AvatarPipeline", "PipelineSpec"]

@@ -1,0 +1,53 @@
+"""`nerf-lipsync render`: offline video from speech."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def render(
+    audio: Annotated[Path, typer.Option(help="speech: any file that FFmpeg reads")],
+    out: Annotated[Path, typer.Option(help="MP4 to write (H.264 + AAC)")],
+    avatar: Annotated[Path | None, typer.Option(help="avatar folder; the shipped one if not given")] = None,
+    size: Annotated[int, typer.Option(min=64, max=512, help="picture size in pixels, even")] = 256,
+    yaw: Annotated[float, typer.Option(min=-30, max=30, help="turns the head, degrees; > 0 to its left")] = 0.0,
+    pitch: Annotated[float, typer.Option(min=-20, max=20, help="nods the head, degrees; > 0 down")] = 0.0,
+    poses: Annotated[Path | None, typer.Option(help="JSON [[yaw, pitch, roll], ...], a row per frame")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="equal seeds give equal frames")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=50, help="sampler steps per hop")] = 2,
+    temperature: Annotated[float, typer.Option(min=0, max=1.5, help="0: mean motion, 1: as varied as people")] = 0.0,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="renderer threads")] = 2,
+    motion_out: Annotated[Path | None, typer.Option(help="npz with motion and ARKit coefficients")] = None,
+) -> None:
+    """Make a video of an avatar saying what is in an audio file."""
+    from rich.progress import Progress
+
+    from model.errors import InputError
+    from model.render_video import RenderOptions, render_video
+    from model.state import Controls
+
+    if size % 2:
+        raise InputError(f"--size must be even, got {size}")
+    options = RenderOptions(
+        avatar=avatar,
+        size=size,
+        steps=steps,
+        temperature=temperature,
+        seed=seed,
+        threads=threads,
+        controls=Controls(yaw_deg=yaw, pitch_deg=pitch),
+        poses=poses,
+        motion_out=motion_out,
+    )
+    with Progress(transient=True) as bar:
+        task = bar.add_task("rendering", total=None)
+        frames = render_video(audio, out, options, lambda done, total: bar.update(task, completed=done, total=total))
+    typer.echo(f"{out}: {frames} frames, {size} x {size}, 25 fps")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(render)
