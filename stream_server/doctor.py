@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kernels.native import cpu_info
-from stream_server.commands.avatars import SHIPPED_FOLDER, find_avatars
+from stream_server.avatar_folders import SHIPPED_FOLDER, find_avatars
 
 __all__ = ["Finding", "can_serve", "diagnose"]
 
@@ -167,17 +167,18 @@ def _default_avatar() -> Finding:
 
 
 def _capacity() -> Finding:
-    """Size and rate the default avatar reaches here, by `model.capacity.measure_capacity()`."""
-    module = _import("model.capacity")
-    if isinstance(module, str):
-        return Finding("capacity", "note", module, INSTALL_HINT)
+    """Size and rate that the default avatar reaches here, as `serve` would choose them."""
     try:
-        capacity = module.measure_capacity()
+        from model.capacity import choose_size
+        from model.pipeline import AvatarPipeline
+
+        capacity = choose_size(lambda size: AvatarPipeline.load(None, size=size))
     except Exception as error:  # whatever keeps the pipeline from running is the finding
         return Finding("capacity", "fail", f"{type(error).__name__}: {error}", "mend the findings above first")
-    remedy = "" if capacity.fps >= 25 else "below 25 fps: close other programs, or serve --size 128"
-    state: State = "ok" if capacity.fps >= 25 else "note"
-    return Finding("capacity", state, f"{capacity.size} px at {capacity.fps:.0f} fps", remedy)
+    found = f"{capacity.size} px at {capacity.fps:.0f} fps; 25 fps take {capacity.cpu_share:.2f} cores"
+    if capacity.holds:
+        return Finding("capacity", "ok", found)
+    return Finding("capacity", "note", found, "pictures will stutter: close other programs or use a faster machine")
 
 
 def _import(name: str) -> Any:

@@ -23,7 +23,7 @@ def write_some_results(folder: Path, *, value: float) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("serve", "prepare", "train", "evaluate", "bench", "results", "avatars", "doctor"):
+    for name in ("serve", "render", "prepare", "train", "evaluate", "bench", "results", "avatars", "doctor"):
         assert f" {name} " in out
 
 
@@ -39,8 +39,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("nerf-lipsync: ")
     assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
     assert captured.out == ""
 
 
