@@ -106,6 +106,7 @@ enter() {
     mount --rbind /sys "$root/sys" || true
     mkdir -p "$root/dev/shm" "$root/dev/pts"
     mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+    mount -t devpts devpts "$root/dev/pts" || true
     for folder in $(pip_folders); do
         mkdir -p "$root$folder"
         mount --bind "$folder" "$root$folder" 2>/dev/null || cp -a "$folder/." "$root$folder/"
