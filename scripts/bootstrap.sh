@@ -17,34 +17,38 @@ die() { log "$*"; exit 1; }
 stamp_key() {
     cat pyproject.toml constraints.txt CMakeLists.txt scripts/bootstrap.sh
     find kernels -path '*/csrc/*' -type f | LC_ALL=C sort | xargs cat
+    if has_compiler; then echo "with a compiler"; fi
 }
 
 is_ready() {
     [[ -x "$venv/bin/nerf-lipsync" && -f "$stamp" ]] || return 1
-    [[ "$(cat "$stamp")" == "$1" ]] && [[ -f kernels/ray_march/libnlsmarch.so || ! -f "$venv/.has-compiler" ]]
+    [[ "$(cat "$stamp")" == "$1" ]] || return 1
+    [[ -f kernels/ray_march/libnlsmarch.so ]] || ! has_compiler
 }
+
+has_compiler() { command -v c++ >/dev/null || command -v g++ >/dev/null; }
 
 # --- system packages -------------------------------------------------------------------------------------------
 
-# Where no interpreter is new enough, apt's own may be; `apt_missing` collects names, `apt_install` acts on them once.
-apt_missing=()
-need() { apt_missing+=("$@"); }
+# Debian's names of what is missing: without the first nothing works, without the second something is slow or skipped.
+required=()
+wanted=()
 
 has_library() { PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null | grep -q "$1"; }
 
 apt_install() {
-    ((${#apt_missing[@]})) || return 0
-    local names="${apt_missing[*]}"
-    command -v apt-get >/dev/null || die "please install these (Debian's names), then run this again: $names"
-    if ((EUID != 0)); then
-        die "please run: sudo apt-get install $names"
+    local names="${required[*]} ${wanted[*]}"
+    [[ -n "${names// /}" ]] || return 0
+    if ! command -v apt-get >/dev/null || ((EUID != 0)); then
+        ((${#required[@]} == 0)) || die "please install, then run this again: sudo apt-get install$(printf ' %s' $names)"
+        log "going on without (install when you can: sudo apt-get install ${wanted[*]})"
+        return 0
     fi
-    log "installing with apt-get: $names"
+    log "installing with apt-get:$(printf ' %s' $names)"
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq update || log "apt-get update failed; trying with the lists at hand"
     # shellcheck disable=SC2086 # words are package names
-    apt-get -qq install -y --no-install-recommends $names >/dev/null ||
-        die "apt-get could not install: $names"
+    apt-get -qq install -y --no-install-recommends $names >/dev/null || die "apt-get could not install: $names"
 }
 
 find_python() {
@@ -71,17 +75,17 @@ find_chromium() {
 install_system_packages() {
     local python
     if python="$(find_python)"; then
-        can_make_venv "$python" || need python3-venv
+        can_make_venv "$python" || required+=(python3-venv)
     else
-        need python3 python3-venv
+        required+=(python3 python3-venv)
     fi
-    command -v c++ >/dev/null || command -v g++ >/dev/null || need g++
-    find_chromium || need chromium fonts-dejavu-core
-    # What OpenCV and MediaPipe load; they come with no copies of their own.
-    has_library libGL.so.1 || need libgl1
-    has_library libEGL.so.1 || need libegl1
-    has_library libGLESv2.so.2 || need libgles2
-    has_library libglib-2.0.so.0 || need libglib2.0-0
+    has_compiler || wanted+=(g++)  # the fused kernel; without it pictures are far too slow
+    find_chromium || wanted+=(chromium fonts-dejavu-core)  # the browser tests
+    # What OpenCV and MediaPipe load (making avatars, and its tests); they bring no copies of their own.
+    has_library libGL.so.1 || wanted+=(libgl1)
+    has_library libEGL.so.1 || wanted+=(libegl1)
+    has_library libGLESv2.so.2 || wanted+=(libgles2)
+    has_library libglib-2.0.so.0 || wanted+=(libglib2.0-0)
     apt_install
 }
 
@@ -126,8 +130,7 @@ install_package() {
 }
 
 build_library() {
-    rm -f "$venv/.has-compiler"
-    if ! command -v c++ >/dev/null && ! command -v g++ >/dev/null; then
+    if ! has_compiler; then
         log "no C++ compiler: the slow pure-Python kernels will be used"
         return 0
     fi
@@ -136,12 +139,18 @@ build_library() {
     bin="$(cd "$venv/bin" && pwd)"
     PATH="$bin:$PATH" cmake -S . -B build/native -G Ninja --log-level=WARNING
     PATH="$bin:$PATH" cmake --build build/native >&2
-    touch "$venv/.has-compiler"
 }
 
 main() {
     local key
+    [[ -f CMakeLists.txt ]] || die "no CMakeLists.txt here: the checkout is incomplete"
     key="$(stamp_key | sha256sum | cut -d' ' -f1)"
+    if is_ready "$key"; then
+        return 0
+    fi
+    mkdir -p build
+    exec 9>build/bootstrap.lock
+    flock 9  # `make serve` and `make test` may start together
     if is_ready "$key"; then
         return 0
     fi
@@ -151,7 +160,7 @@ main() {
     install_python_packages
     install_package
     build_library
-    printf '%s\n' "$key" >"$stamp"
+    stamp_key | sha256sum | cut -d' ' -f1 >"$stamp"  # again: a compiler may have come
     log "ready in $((SECONDS - begin)) s"
 }
 
