@@ -1,0 +1,82 @@
+"""Takes what waits for the model: as many hops as belong together in one step, never two of one session."""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Close", "HopTask", "Inbox", "Open", "Task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Begin a session's stream, or begin it anew under another generation."""
+
+    connection: Any
+    session: str
+    generation: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Forget a session; `session` None means all of this connection."""
+
+    connection: Any
+    session: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HopTask:
+    """One hop of one session's sound."""
+
+    connection: Any
+    session: str
+    generation: int
+    hop: int
+    slot: int
+    samples: NDArray[np.float32]
+
+
+Task = Open | Close | HopTask
+
+
+class Inbox:
+    """Tasks in order of arrival. Bounded: when full the socket's reader waits, and so does its sender."""
+
+    def __init__(self, capacity: int = 64) -> None:
+        self._queue: queue.Queue[Task | None] = queue.Queue(capacity)
+        self._held: Task | None = None
+
+    def put(self, task: Task | None) -> None:
+        """Add a task; None asks the taker to stop."""
+        self._queue.put(task)
+
+    def take(self, most_hops: int) -> list[Task] | None:
+        """Wait for work. A list is one task that is no hop, or up to `most_hops` hops of different sessions."""
+        first = self._held if self._held is not None else self._queue.get()
+        self._held = None
+        if first is None:
+            return None
+        if not isinstance(first, HopTask):
+            return [first]
+        batch: list[Task] = [first]
+        sessions = {(id(first.connection), first.session)}
+        while len(batch) < most_hops:
+            try:
+                task = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if task is None:
+                self._queue.put(None)
+                break
+            if not isinstance(task, HopTask) or (id(task.connection), task.session) in sessions:
+                self._held = task
+                break
+            batch.append(task)
+            sessions.add((id(task.connection), task.session))
+        return batch

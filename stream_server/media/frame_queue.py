@@ -1,0 +1,87 @@
+"""What waits to leave: video frames by index and sound by position. Both are bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FrameQueue", "SoundQueue", "TimedFrame"]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedFrame:
+    """Frame `index` (it belongs to samples `[640 index, 640 (index + 1))`) and where its time went so far.
+
+    `stamps_ns` holds monotonic stamps in order: received, submitted, started, finished, returned. `pace_ns` is
+    the time the earlier frames of the same hop take to show.
+    """
+
+    index: int
+    image: NDArray[np.uint8]  # (size * 3 // 2, size) I420
+    stamps_ns: tuple[int, ...] = ()
+    engine_ms: Mapping[str, float] = field(default_factory=dict)
+    pace_ns: int = 0
+
+
+class FrameQueue:
+    """Frames by index. When full the oldest is dropped; frames older than one taken are dropped."""
+
+    def __init__(self, capacity: int = 16) -> None:
+        self._capacity = capacity
+        self._frames: dict[int, TimedFrame] = {}
+        self._oldest_wanted = 0
+        self.dropped = 0
+
+    def push(self, frame: TimedFrame) -> None:
+        """Add a frame; one whose time has passed is dropped and counted."""
+        if frame.index < self._oldest_wanted:
+            self.dropped += 1
+            return
+        self._frames[frame.index] = frame
+        while len(self._frames) > self._capacity:
+            del self._frames[min(self._frames)]
+            self.dropped += 1
+
+    def has(self, index: int) -> bool:
+        """Whether frame `index` waits here."""
+        return index in self._frames
+
+    def take(self, index: int) -> TimedFrame | None:
+        """Frame `index` or None; from now on nothing up to `index` is wanted any more."""
+        frame = self._frames.pop(index, None)
+        self._oldest_wanted = max(self._oldest_wanted, index + 1)
+        for old in [i for i in self._frames if i < self._oldest_wanted]:
+            del self._frames[old]
+            self.dropped += 1
+        return frame
+
+
+class SoundQueue:
+    """The last `capacity_samples` of a contiguous stream, readable by position; older sound is overwritten."""
+
+    def __init__(self, capacity_samples: int) -> None:
+        self._ring = np.zeros(capacity_samples, np.int16)
+        self._end = 0
+
+    @property
+    def end(self) -> int:
+        """Position after the newest sample."""
+        return self._end
+
+    def push(self, samples: NDArray[np.int16]) -> None:
+        """Append samples."""
+        kept = samples[-len(self._ring) :]
+        start = self._end + len(samples) - len(kept)
+        where = np.arange(start, start + len(kept)) % len(self._ring)
+        self._ring[where] = kept
+        self._end += len(samples)
+
+    def read(self, position: int, count: int) -> tuple[NDArray[np.int16], int]:
+        """`count` samples from `position` on, and how many of them were missing (they are silent)."""
+        where = np.arange(position, position + count)
+        held = (where < self._end) & (where >= max(0, self._end - len(self._ring)))
+        samples = np.where(held, self._ring[where % len(self._ring)], np.int16(0)).astype(np.int16)
+        return samples, int(count - held.sum())

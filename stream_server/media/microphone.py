@@ -1,0 +1,120 @@
+"""From received Opus packets to an unbroken stream of 48 kHz blocks that keeps real time.
+
+Positions are contiguous: each block, real or made up, takes the next samples. When nothing comes for 60 ms a
+block is made up (concealment, then silence); after three in a row the microphone counts as stopped and blocks
+are made up exactly on time, so video never stalls.
+
+When packets come again they are either fresh (the microphone was off) or a stalled network's backlog, whose
+time has been filled already. A backlog comes faster than real time: its packets are dropped until the debt is
+paid, and those of a resumed microphone are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_server.media.jitter_buffer import JitterBuffer, Lost, Packet
+from stream_server.media.media_clock import NS_PER_MS, MediaClock
+from stream_server.media.opus import BLOCK_SAMPLES, RATE_HZ, Concealer
+from stream_server.metrics import SessionCounters
+
+__all__ = ["Block", "MicrophoneStream"]
+
+_PATIENCE_NS = 60 * NS_PER_MS
+_STOPPED_PATIENCE_NS = 2 * NS_PER_MS
+_STOPPED_AFTER_BLOCKS = 3
+_BURST_NS = 8 * NS_PER_MS
+_MOST_FILLED_AT_ONCE = 25  # blocks; a longer standstill of this process restarts the clock
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Mono samples of the stream from `position` (at 48 kHz) on."""
+
+    position: int
+    samples: NDArray[np.int16]
+
+
+class MicrophoneStream:
+    """Orders, decodes and completes one microphone's packets; drives the media clock."""
+
+    def __init__(
+        self,
+        clock: MediaClock,
+        decode: Callable[[bytes], NDArray[np.int16] | None],
+        counters: SessionCounters,
+        *,
+        capacity: int = 4,
+    ) -> None:
+        self._clock = clock
+        self._decode = decode
+        self._counters = counters
+        self._buffer = JitterBuffer(capacity)
+        self._concealer = Concealer()
+        self._position = 0
+        self._debt_blocks = 0
+        self._filled_in_row = 0
+        self._arrived_ns: int | None = None
+
+    def push(self, sequence: int, payload: bytes, now_ns: int) -> list[Block]:
+        """Take one packet; return the blocks that follow from it."""
+        self._counters.packets_received += 1
+        since_ns = _PATIENCE_NS if self._arrived_ns is None else now_ns - self._arrived_ns
+        self._arrived_ns = now_ns
+        burst = since_ns < _BURST_NS
+        if not burst and since_ns < _PATIENCE_NS:
+            self._debt_blocks = 0  # the usual pace again: there is no backlog
+        items = self._buffer.push(Packet(sequence, payload))
+        self._counters.packets_late = self._buffer.late
+        blocks = []
+        for item in items:
+            if self._debt_blocks and burst:
+                self._debt_blocks -= 1
+                self._counters.packets_late += 1
+                continue
+            blocks.append(self._block(item))
+        if blocks:
+            self._filled_in_row = 0
+            self._clock.observe(self._position, now_ns)
+        return blocks
+
+    def fill(self, now_ns: int) -> list[Block]:
+        """Make up what is overdue; call every 20 ms or so."""
+        if not self._clock.started:
+            self._clock.start(now_ns)
+        blocks: list[Block] = []
+        while self._overdue(now_ns):
+            if len(blocks) >= _MOST_FILLED_AT_ONCE:
+                self._clock.start(now_ns - self._position * 1_000_000_000 // RATE_HZ)
+                break
+            items = self._buffer.give_up()
+            if items:
+                blocks.extend(self._block(item) for item in items)
+                continue
+            self._debt_blocks += 1
+            self._filled_in_row += 1
+            self._counters.blocks_filled += 1
+            blocks.append(self._take(self._concealer.conceal()))
+        return blocks
+
+    def _overdue(self, now_ns: int) -> bool:
+        stopped = self._filled_in_row >= _STOPPED_AFTER_BLOCKS
+        patience_ns = _STOPPED_PATIENCE_NS if stopped else _PATIENCE_NS
+        return now_ns > self._clock.time_ns(self._position + BLOCK_SAMPLES) + patience_ns
+
+    def _block(self, item: Packet | Lost) -> Block:
+        samples = self._decode(item.payload) if isinstance(item, Packet) else None
+        if samples is None:
+            self._counters.packets_concealed += 1
+            return self._take(self._concealer.conceal())
+        self._concealer.good(samples)
+        return self._take(samples)
+
+    def _take(self, samples: NDArray[np.int16]) -> Block:
+        block = Block(self._position, samples)
+        self._position += len(samples)
+        return block

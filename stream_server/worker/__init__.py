@@ -1,0 +1,1 @@
+"""A media worker process: aiortc peers and their sessions. Imports no model and no torch."""

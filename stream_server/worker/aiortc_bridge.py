@@ -1,0 +1,98 @@
+"""Every private part of aiortc 1.16 and aioice 0.13 that we touch, each with a contract test.
+
+- The audio receiver's jitter buffer is replaced: aiortc's own adds 79 ms, and 280 ms for ever after one lost
+  packet. Ours takes the packets at the same place, after SRTP and depayloading, and decodes by itself.
+- Senders of one peer get one media stream id, so that browsers play them in sync.
+- The video sender's encoder is replaced by ours (see `vp8_encoder.py` for why); VP8's packetizer is aiortc's.
+- aioice never offers 127.0.0.1 as a host candidate; a server bound to loopback needs exactly that.
+- `.local` candidates are taken out of offers: aiortc waits a second for each to resolve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import aioice.ice
+import aiortc.codecs.vpx as vpx
+import ifaddr
+from aiortc import RTCRtpReceiver, RTCRtpSender
+from aiortc.codecs.base import Encoder
+
+__all__ = [
+    "PacketTap",
+    "offer_host_addresses",
+    "packetize_vp8",
+    "set_media_stream_id",
+    "strip_unresolvable_candidates",
+    "tap_audio_packets",
+    "use_encoder",
+]
+
+_JITTER_BUFFER = "_RTCRtpReceiver__jitter_buffer"
+_ENCODER = "_RTCRtpSender__encoder"
+PacketTap = Callable[[int, bytes], None]
+
+
+class _TappedBuffer:
+    """Stands where aiortc's jitter buffer stood; never hands a frame on, so aiortc decodes nothing."""
+
+    def __init__(self, tap: PacketTap) -> None:
+        self._tap = tap
+
+    def add(self, packet: Any) -> tuple[bool, None]:
+        """aiortc calls this with each RTP packet; `_data` is its depayloaded content."""
+        self._tap(packet.sequence_number, packet._data)
+        return False, None
+
+
+def tap_audio_packets(receiver: RTCRtpReceiver, tap: PacketTap) -> None:
+    """From now on `tap(sequence, payload)` gets the receiver's packets, on the loop's thread."""
+    if not hasattr(receiver, _JITTER_BUFFER):
+        raise AttributeError("aiortc's receiver has no jitter buffer where version 1.16 has one")
+    setattr(receiver, _JITTER_BUFFER, _TappedBuffer(tap))
+
+
+def set_media_stream_id(sender: RTCRtpSender, stream_id: str) -> None:
+    """Name the media stream that this sender's track belongs to."""
+    if not hasattr(sender, "_stream_id"):
+        raise AttributeError("aiortc's sender has no _stream_id")
+    sender._stream_id = stream_id
+
+
+def use_encoder(sender: RTCRtpSender, encoder: Encoder) -> None:
+    """Give a sender that has not begun its encoder; it asks aiortc for one only if it has none."""
+    if getattr(sender, _ENCODER, sender) is not None:
+        raise AttributeError("aiortc's sender has no empty place for an encoder where version 1.16 has one")
+    setattr(sender, _ENCODER, encoder)
+
+
+def packetize_vp8(data: bytes, picture_id: int) -> list[bytes]:
+    """RTP payloads (RFC 7741) of one encoded frame."""
+    return list(vpx.Vp8Encoder._packetize(data, picture_id))
+
+
+def offer_host_addresses(*, loopback: bool) -> None:
+    """Choose the host candidates of every peer of this process.
+
+    With `loopback` 127.0.0.1 comes first, then the interfaces' own IPv4 addresses: a browser on this machine
+    reaches one of them whatever it is willing to send from. Without it, aioice's own choice.
+    """
+    if not loopback:
+        return
+    if not hasattr(aioice.ice, "get_host_addresses"):
+        raise AttributeError("aioice.ice has no get_host_addresses")
+    aioice.ice.get_host_addresses = _loopback_first
+
+
+def strip_unresolvable_candidates(sdp: str) -> str:
+    """The same SDP without candidates whose address is an mDNS name."""
+    lines = sdp.splitlines(keepends=True)
+    return "".join(line for line in lines if not (line.startswith("a=candidate:") and ".local " in line))
+
+
+def _loopback_first(use_ipv4: bool, use_ipv6: bool) -> list[str]:  # noqa: ARG001 - aioice's signature
+    addresses = ["127.0.0.1"]
+    for adapter in ifaddr.get_adapters():
+        addresses += [ip.ip for ip in adapter.ips if isinstance(ip.ip, str) and not ip.ip.startswith("127.")]
+    return addresses
