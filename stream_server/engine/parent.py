@@ -1,0 +1,27 @@
+"""A child process ends with its parent, whatever ends the parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+__all__ = ["die_with_parent", "ignore_terminal_interrupt"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel for SIGTERM when the parent dies; leave at once if it already has."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent_pid:
+        raise SystemExit("the server that started this process is gone")
+
+
+def ignore_terminal_interrupt() -> None:
+    """Ctrl-C reaches the whole process group; the supervisor alone decides what to do with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
