@@ -1,0 +1,50 @@
+"""`python -m stream_server.worker RUN_DIR PARENT_PID < CONFIG`: started by `stream_server.serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stream_server.config import ServerConfig, is_loopback
+from stream_server.engine.parent import die_with_parent, ignore_terminal_interrupt
+from stream_server.log_setup import set_up_logging
+from stream_server.worker import aiortc_bridge
+from stream_server.worker.control import ControlServer
+from stream_server.worker.engine_client import EngineClient
+from stream_server.worker.session_registry import SessionRegistry
+
+__all__ = ["main"]
+
+
+async def run(config: ServerConfig, run_dir: Path) -> None:
+    """Serve until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    engine = EngineClient(run_dir / "engine.sock")
+    registry = SessionRegistry(config, engine)
+    control = ControlServer(run_dir / "worker.sock", registry, engine)
+    engine.start()
+    await control.start()
+    await stop.wait()
+    await control.close()
+    await registry.close_all()
+    await engine.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the process."""
+    run_dir, parent_pid = (sys.argv[1:] if argv is None else list(argv))[:2]
+    die_with_parent(int(parent_pid))
+    ignore_terminal_interrupt()
+    config = ServerConfig.from_json(sys.stdin.read())
+    set_up_logging("worker", config.log_level)
+    aiortc_bridge.offer_host_addresses(loopback=is_loopback(config.host))
+    asyncio.run(run(config, Path(run_dir)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""What can attach to a session: for now an aiortc peer."""
