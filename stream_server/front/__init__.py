@@ -1,0 +1,1 @@
+"""The HTTP process: page, API, health. Imports no model and no torch."""

@@ -1,0 +1,193 @@
+"""`nerf-lipsync serve`: starts engine, media worker and front, watches over them, ends them all.
+
+This process computes nothing and imports no model. It binds the port before anything loads, so a port in use
+is one line and exit code 2; children are started by exec, get their settings through their standard input, and
+die with this process. A child that ends is started again, unless it keeps ending.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from stream_server.config import ServerConfig
+from stream_server.engine import protocol
+from stream_server.errors import EngineLostError, ProtocolError, ServerConfigError
+from stream_server.log_setup import set_up_logging
+
+__all__ = ["EXIT_CONFIG", "Supervisor", "run_server"]
+
+log = logging.getLogger(__name__)
+
+EXIT_CONFIG = 2
+_EXIT_CANNOT_LOAD = 3  # stream_server.engine.__main__.EXIT_CANNOT_LOAD
+_WATCH_S = 0.1
+_END_S = 5.0
+_MOST_RESTARTS = 5
+_RESTART_WINDOW_S = 60.0
+
+
+def run_server(config: ServerConfig) -> int:
+    """Serve until Ctrl-C or SIGTERM; the exit code."""
+    set_up_logging("serve", config.log_level)
+    try:
+        listener = _bind(config)
+    except ServerConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_CONFIG
+    run_dir = Path(tempfile.mkdtemp(prefix="nerf-lipsync-"))
+    try:
+        with listener:
+            return Supervisor(config, listener, run_dir).run()
+    finally:
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _bind(config: ServerConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise ServerConfigError(
+            f"cannot listen on {config.host}:{config.port}: {reason}; choose another with --port"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+@dataclass
+class _Child:
+    name: str
+    arguments: list[str]
+    descriptors: tuple[int, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    restarts: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_RESTARTS))
+
+
+class Supervisor:
+    """Keeps the three processes running."""
+
+    def __init__(self, config: ServerConfig, listener: socket.socket, run_dir: Path) -> None:
+        self._config = config
+        self._address = listener.getsockname()
+        self._run_dir = run_dir
+        self._stop = threading.Event()
+        pid = str(os.getpid())
+        descriptor = listener.fileno()
+        self._children = [
+            _Child("engine", [str(run_dir / "engine.sock"), pid]),
+            _Child("worker", [str(run_dir), pid]),
+            _Child("front", [str(run_dir), pid, str(descriptor)], (descriptor,)),
+        ]
+
+    def run(self) -> int:
+        """Start, announce, watch; returns the exit code."""
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        announced = False
+        try:
+            for child in self._children:
+                self._start(child)
+            while not self._stop.wait(_WATCH_S):
+                code = self._watch()
+                if code is not None:
+                    return code
+                if not announced and (avatar := self._ready_avatar()) is not None:
+                    announced = True
+                    sys.stdout.write(self._ready_line(avatar) + "\n")
+                    sys.stdout.flush()
+            return 0
+        finally:
+            self._end_all()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop.set()
+
+    def _start(self, child: _Child) -> None:
+        command = [sys.executable, "-m", f"stream_server.{child.name}", *child.arguments]
+        child.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=child.descriptors)
+        assert child.process.stdin is not None
+        try:
+            with child.process.stdin as pipe:
+                pipe.write(self._config.to_json().encode())
+        except BrokenPipeError:
+            log.warning("%s ended at once", child.name)
+
+    def _watch(self) -> int | None:
+        for child in self._children:
+            assert child.process is not None
+            code = child.process.poll()
+            if code is None:
+                continue
+            if code == _EXIT_CANNOT_LOAD and child.name == "engine":
+                return 1
+            now = time.monotonic()
+            if len(child.restarts) == _MOST_RESTARTS and now - child.restarts[0] < _RESTART_WINDOW_S:
+                sys.stderr.write(f"the {child.name} process keeps ending (exit code {code}); giving up\n")
+                return 1
+            log.warning("the %s process ended with exit code %d; starting it again", child.name, code)
+            child.restarts.append(now)
+            self._start(child)
+        return None
+
+    def _ready_avatar(self) -> dict[str, Any] | None:
+        """What the worker's engine serves, once it does and the front answers."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+                control.settimeout(1.0)
+                control.connect(str(self._run_dir / "worker.sock"))
+                control.sendall(protocol.pack({"type": "status"}))
+                answer, _blob = protocol.receive_message(control)
+            if answer.get("avatar") is None:
+                return None
+            with socket.create_connection(self._address[:2], timeout=1.0) as http:
+                http.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                if not http.recv(64):
+                    return None
+        except (OSError, EngineLostError, ProtocolError):
+            return None
+        avatar: dict[str, Any] = answer["avatar"]
+        return avatar
+
+    def _ready_line(self, avatar: dict[str, Any]) -> str:
+        host, port = self._address[:2]
+        host = f"[{host}]" if ":" in host else host
+        line = (
+            f"ready http://{host}:{port} avatar={avatar['name']} size={avatar['size']} "
+            f"isa={avatar['instruction_set']} fps={avatar['held_fps']:.0f}"
+        )
+        if avatar["size"] != self._config.size:
+            line += f" (this machine does not hold {avatar['fps']} fps at {self._config.size})"
+        return line
+
+    def _end_all(self) -> None:
+        deadline = time.monotonic() + _END_S
+        for child in reversed(self._children):  # callers hear an end before what serves them is gone
+            if child.process is None:
+                continue
+            child.process.terminate()
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("the %s process does not end; killing it", child.name)
+                child.process.kill()
+                child.process.wait()
