@@ -1,0 +1,92 @@
+// The microphone: asking for it, listing what there is, and how loud it is.
+
+/** A failure with advice for the person in front of the page. */
+export class AdviceError extends Error {
+  /** @param {string} title @param {string} advice */
+  constructor(title, advice) {
+    super(title);
+    this.advice = advice;
+  }
+}
+
+/**
+ * Ask for a microphone.
+ * @param {string} deviceId empty: the default one
+ * @returns {Promise<MediaStream>}
+ */
+export async function openMicrophone(deviceId) {
+  if (!navigator.mediaDevices) {
+    throw new AdviceError("This page may not use a microphone.",
+      "Browsers allow it on https pages and on localhost only. Open the page as http://127.0.0.1 on the same machine.");
+  }
+  try {
+    return await navigator.mediaDevices.getUserMedia({
+      audio: { deviceId: deviceId ? { exact: deviceId } : undefined, channelCount: 1 },
+    });
+  } catch (error) {
+    throw adviceFor(/** @type {DOMException} */ (error));
+  }
+}
+
+/** @param {DOMException} error */
+function adviceFor(error) {
+  switch (error.name) {
+    case "NotAllowedError":
+      return new AdviceError("The microphone is blocked.",
+        "Allow it in the browser's address bar (the camera or lock symbol), then press Start again.");
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return new AdviceError("No microphone was found.",
+        "Plug one in or choose another in the list, then press Start again.");
+    case "NotReadableError":
+      return new AdviceError("The microphone cannot be opened.",
+        "Another program may be using it. Close that program, then press Start again.");
+    default:
+      return new AdviceError("The microphone cannot be opened.", error.message);
+  }
+}
+
+/**
+ * Fill the list of microphones, keeping the choice.
+ * @param {HTMLSelectElement} select
+ */
+export async function listMicrophones(select) {
+  if (!navigator.mediaDevices) return;
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  const chosen = select.value;
+  const options = devices
+    .filter((device) => device.kind === "audioinput" && device.deviceId)
+    .map((device, index) => new Option(device.label || `Microphone ${index + 1}`, device.deviceId));
+  select.replaceChildren(new Option("Default microphone", ""), ...options);
+  select.value = options.some((option) => option.value === chosen) ? chosen : "";
+}
+
+/** Shows how loud a stream is. */
+export class LevelMeter {
+  /** @param {MediaStream} stream @param {(level: number) => void} show called with 0..1 per animation frame */
+  constructor(stream, show) {
+    this.context = new AudioContext();
+    this.analyser = this.context.createAnalyser();
+    this.analyser.fftSize = 1024;
+    this.context.createMediaStreamSource(stream).connect(this.analyser);
+    this.samples = new Float32Array(this.analyser.fftSize);
+    this.show = show;
+    this.running = true;
+    this.draw();
+  }
+
+  draw() {
+    if (!this.running) return;
+    this.analyser.getFloatTimeDomainData(this.samples);
+    const power = this.samples.reduce((sum, sample) => sum + sample * sample, 0) / this.samples.length;
+    const decibels = 10 * Math.log10(power + 1e-9);
+    this.show(Math.min(1, Math.max(0, (decibels + 60) / 50)));
+    requestAnimationFrame(() => this.draw());
+  }
+
+  close() {
+    this.running = false;
+    this.show(0);
+    void this.context.close();
+  }
+}
