@@ -41,6 +41,6 @@ def _decode(path: Path, rate_hz: int) -> list[NDArray[np.float32]]:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
         parts: list[NDArray[np.float32]] = []
         for frame in container.decode(audio=0):
-            parts += [f.to_ndarray().ravel() for f in resampler.resample(frame)]
-        parts += [f.to_ndarray().ravel() for f in resampler.resample(None)]
+            parts += [f.to_ndarray().ravel().astype(np.float32) for f in resampler.resample(frame)]
+        parts += [f.to_ndarray().ravel().astype(np.float32) for f in resampler.resample(None)]
     return parts

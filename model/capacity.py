@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.pipeline import FPS, AvatarPipeline
 from model.state import Controls
@@ -63,8 +64,8 @@ def measure_capacity(pipeline: AvatarPipeline) -> Capacity:
     return Capacity(spec.size, fps, float(np.median(cpus)) / spec.hop_frames * FPS, pipeline)
 
 
-def syllables(num_samples: int, sample_rate: int) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+def syllables(num_samples: int, sample_rate: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """A buzz of 120 Hz opened and closed four times a second: enough to move the mouth, the same everywhere."""
     t = np.arange(num_samples) / sample_rate
     buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 12))
-    return (0.2 * buzz * np.clip(np.sin(2 * np.pi * 4 * t), 0, None)).astype(np.float32)
+    return np.asarray(0.2 * buzz * np.clip(np.sin(2 * np.pi * 4 * t), 0, None), np.float32)

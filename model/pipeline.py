@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.backend import Backend
 from model.avatar import load_avatar
 from model.errors import InputError
 from model.motion.idle import IdleMotion
@@ -43,9 +44,7 @@ class PipelineSpec:
 class AvatarPipeline:
     """Speech encoder, motion diffusion and one avatar's renderer. Weights only; sessions own their states."""
 
-    def __init__(
-        self, stack: MotionStack, renderer: AvatarRenderer, retarget: Retarget, spec: PipelineSpec
-    ) -> None:
+    def __init__(self, stack: MotionStack, renderer: AvatarRenderer, retarget: Retarget, spec: PipelineSpec) -> None:
         self.stack = stack
         self.renderer = renderer
         self.retarget = retarget
@@ -62,7 +61,7 @@ class AvatarPipeline:
         steps: int = 2,
         threads: int = 1,
         temperature: float = 0.0,
-        backend: str = "auto",
+        backend: Backend = "auto",
         instruction_set: str = "auto",
     ) -> AvatarPipeline:
         """Load the shipped models and an avatar folder (None: the default avatar).
@@ -71,21 +70,26 @@ class AvatarPipeline:
             ModelError: Something is missing, damaged, or made for other weights.
         """
         stack = load_motion_stack(num_steps=steps, temperature=temperature)
-        loaded = load_avatar(avatar)
+        loaded = load_avatar(avatar, motion_space=load_motion_space().hash)
         renderer = AvatarRenderer(
-            loaded, size=size, threads=threads, backend=backend, instruction_set=instruction_set
+            loaded, size_px=size, threads=threads, backend=backend, instruction_set=instruction_set
         )
         c = stack.generator.config
         spec = PipelineSpec(
-            avatar=loaded.name,
+            avatar=loaded.config.name,
             size=size,
             hop_frames=c.hop_frames,
             lookahead_frames=c.lookahead_frames,
             hop_samples=stack.speech.hop_samples,
-            instruction_set=renderer.instruction_set,
+            instruction_set=renderer.marcher.instruction_set,
             num_steps=steps,
         )
         return cls(stack, renderer, Retarget.load(loaded.folder), spec)
+
+    @property
+    def mouth_box(self) -> tuple[float, float, float, float]:
+        """Where the mouth is in the frontal picture: x0, y0, x1, y1 as shares of its size."""
+        return self.renderer.avatar.config.mouth_box
 
     def new_state(self, seed: int) -> StreamState:
         """State of a session that has heard nothing; equal seeds and audio give equal frames."""
@@ -149,9 +153,12 @@ class AvatarPipeline:
         shown = motion[skip:].copy()
         for i in range(count):
             pose = self._idle(shown[i], control, state, state.next_frame + skip + i)
-            times = self.renderer.render(shown[i], pose, out=frames[i])
-            stage_ms["render"] += times.render_ms
-            stage_ms["color"] += times.color_ms
+            start = time.perf_counter()
+            rgba = self.renderer.render_head(shown[i], pose)
+            middle = time.perf_counter()
+            frames[i] = self.renderer.composite(rgba)
+            stage_ms["render"] += (middle - start) * 1000.0
+            stage_ms["color"] += (time.perf_counter() - middle) * 1000.0
         return HopOutput(state.next_frame + skip, frames, shown, stage_ms)
 
     def _idle(self, motion: NDArray[np.float32], control: Controls, state: StreamState, frame: int) -> HeadPose:
@@ -167,9 +174,7 @@ class AvatarPipeline:
             roll_deg=control.roll_deg + float(sway[2]),
         )
 
-    def _check(
-        self, audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[StreamState]
-    ) -> None:
+    def _check(self, audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[StreamState]) -> None:
         wanted = (len(states), self.spec.hop_samples)
         if audio.shape != wanted or len(controls) != len(states):
             raise InputError(f"need audio {wanted} and {len(states)} controls, got {audio.shape}, {len(controls)}")

@@ -75,7 +75,7 @@ def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progr
             partial.replace(out)
         partial.unlink(missing_ok=True)
     if options.motion_out:
-        _write_motion(options.motion_out, np.concatenate(motions), pipeline)
+        _write_motion(options.motion_out, np.concatenate(motions))
     return total
 
 
@@ -170,7 +170,7 @@ class _Muxer:
         self._sent = until
 
 
-def _write_motion(path: Path, motion: NDArray[np.float32], pipeline: AvatarPipeline) -> None:
+def _write_motion(path: Path, motion: NDArray[np.float32]) -> None:
     from model.motion.space import load_motion_space
 
     space = load_motion_space()

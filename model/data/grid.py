@@ -79,7 +79,7 @@ def read_clip(video: Path) -> tuple[list[NDArray[np.uint8]], NDArray[np.int16]]:
     """
     try:
         with av.open(str(video)) as container:
-            frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+            frames = [f.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for f in container.decode(video=0)]
         resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         parts = []
         with av.open(str(video)) as container:
@@ -88,7 +88,7 @@ def read_clip(video: Path) -> tuple[list[NDArray[np.uint8]], NDArray[np.int16]]:
         parts += [f.to_ndarray().ravel() for f in resampler.resample(None)]
     except (av.FFmpegError, IndexError) as error:
         raise DataError(f"{video}: not a readable video with sound ({error})") from error
-    return frames, np.concatenate(parts)
+    return frames, np.concatenate(parts).astype(np.int16)
 
 
 def prepare_folder(source: Path, out: Path, task_file: Path, *, workers: int = 2) -> list[str]:

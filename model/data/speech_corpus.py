@@ -108,7 +108,7 @@ class EspeakSynthesiser:
         labels = np.full(columns, SILENCE_INDEX, np.int64)
         for symbol, start_ms in self._events:
             name = phoneme_from_ipa(symbol)
-            start = int(round(start_ms / 10))
+            start = round(start_ms / 10)
             if name and start < columns:
                 labels[start:] = INDEX[name]
             elif not name:

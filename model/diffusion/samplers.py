@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def ddim(denoiser: Denoiser, noise: Tensor, *, num_steps: int, num_timesteps: in
     times = torch.linspace(num_timesteps, 0, num_steps + 1).round().long().tolist()
     x = noise
     clean = noise
-    for now, after in zip(times[:-1], times[1:], strict=True):
+    for now, after in pairwise(times):
         noise_time = torch.full((len(noise),), now / num_timesteps, device=noise.device)
         clean = denoiser(x, noise_time)
         a_now, a_after = float(alpha_bar[now]), float(alpha_bar[after])

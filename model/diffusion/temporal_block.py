@@ -1,4 +1,4 @@
-"""Building blocks of the temporal U-Net: FiLM residual convolution, self-attention over frames, audio cross-attention."""
+"""Blocks of the temporal U-Net: FiLM residual convolution, self-attention over frames, audio cross-attention."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         return out
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
 
 
 class TemporalBlock(nn.Module):

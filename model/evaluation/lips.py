@@ -39,9 +39,7 @@ class LipClip:
     energy: Array  # (T,) log10 mean power of each frame
 
 
-def evaluate_lips(
-    grid: Path, *, steps: int = 2, strangers: Path | None = None, samples: int = 8
-) -> dict[str, Figure]:
+def evaluate_lips(grid: Path, *, steps: int = 2, strangers: Path | None = None, samples: int = 8) -> dict[str, Figure]:
     """All figures of one run. `grid`: prepared `train` and `val` folders; `strangers`: prepared other speakers."""
     space = load_motion_space()
     stack = load_motion_stack(num_steps=steps, temperature=0.0)
@@ -110,14 +108,12 @@ def correlation_figures(clips: list[LipClip], stack: MotionStack, space: MotionS
         ),
         "drop_with_shuffled_phonemes": Figure(value=r - float(np.mean(control)), unit="r", goal=0.3, better="higher"),
         "lip_width_r": Figure(value=width, unit="r", better="higher"),
-        "best_lag_frames": Figure(value=float(np.argmax(lags) - 4), unit="frames", goal=0.0, better="lower"),
+        "best_lag_frames": Figure(value=float(abs(np.argmax(lags) - 4)), unit="frames", goal=0.0, better="lower"),
         "spread_ratio_mean_prediction": Figure(value=spread, unit="1", better="higher"),
     }
 
 
-def sampled_figures(
-    clips: list[LipClip], stack: MotionStack, space: MotionSpace, samples: int
-) -> dict[str, Figure]:
+def sampled_figures(clips: list[LipClip], stack: MotionStack, space: MotionSpace, samples: int) -> dict[str, Figure]:
     """One sample at temperature 1, and the mean of several: the other end of the serving option."""
     g = stack.generator
     sampler = MotionGenerator(g.unet, g.rest_latent, num_steps=max(4, g.num_steps), temperature=1.0)
@@ -156,5 +152,8 @@ def _shuffle(clip: LipClip, seed: int) -> LipClip:
 
 def _lag(made: list[Array], truth: list[Array], lag: int) -> float:
     """Mean r when the made motion is read `lag` frames later."""
-    pairs = [(m[max(0, lag) : len(m) + min(0, lag)], t[max(0, -lag) : len(t) + min(0, -lag)]) for m, t in zip(made, truth, strict=True)]
+    pairs = [
+        (m[max(0, lag) : len(m) + min(0, lag)], t[max(0, -lag) : len(t) + min(0, -lag)])
+        for m, t in zip(made, truth, strict=True)
+    ]
     return mean_r([t for _, t in pairs], [m for m, _ in pairs])

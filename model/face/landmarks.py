@@ -55,9 +55,7 @@ def track_face(frames_rgb: Iterable[NDArray[np.uint8]], task_file: Path, *, fps:
     names: tuple[str, ...] = ()
     with landmarker:
         for index, frame in enumerate(frames_rgb):
-            image = image_module.Image(
-                image_format=image_module.ImageFormat.SRGB, data=np.ascontiguousarray(frame)
-            )
+            image = image_module.Image(image_format=image_module.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
             result = landmarker.detect_for_video(image, int(index * 1000 / fps))
             height, width = frame.shape[:2]
             points.append(_points(result, width, height))
@@ -101,9 +99,7 @@ def _open_landmarker(task_file: Path) -> tuple[Any, Any]:
 def _points(result: Any, width: int, height: int) -> NDArray[np.float32]:
     if not result.face_landmarks:
         return np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
-    return np.array(
-        [[p.x * width, p.y * height, p.z * width] for p in result.face_landmarks[0]], np.float32
-    )
+    return np.array([[p.x * width, p.y * height, p.z * width] for p in result.face_landmarks[0]], np.float32)
 
 
 def _scores(result: Any) -> NDArray[np.float32]:

@@ -40,7 +40,8 @@ def motion_from_points(
 
 def brow_codes(delta: NDArray[np.float32]) -> NDArray[np.float32]:
     """Upward displacement of the four brow parts, (T, 4), tenths of the inter-ocular distance."""
-    return np.stack([delta[:, list(points), 1].mean(1) for points in BROWS.values()], 1) * BROW_UNITS
+    up = np.stack([delta[:, list(points), 1].mean(1) for points in BROWS.values()], 1)
+    return np.asarray(up * BROW_UNITS, np.float32)
 
 
 def lid_codes(aligned: NDArray[np.float32], neutral: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -50,7 +51,7 @@ def lid_codes(aligned: NDArray[np.float32], neutral: NDArray[np.float32]) -> NDA
         openness = _eye_openness(aligned, lids, corners)
         rest = _eye_openness(neutral[None], lids, corners)[0]
         columns.append(1.0 - openness / max(rest, 1e-3))
-    return np.clip(np.stack(columns, 1), -0.5, 1.0).astype(np.float32)
+    return np.asarray(np.clip(np.stack(columns, 1), -0.5, 1.0), np.float32)
 
 
 def gaze_codes(aligned: NDArray[np.float32], neutral: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -62,7 +63,7 @@ def gaze_codes(aligned: NDArray[np.float32], neutral: NDArray[np.float32]) -> ND
         offset = aligned[:, iris] - aligned[:, list(corners)].mean(1)
         offset = offset - (neutral[iris] - neutral[list(corners)].mean(0))
         angles.append(np.arcsin(np.clip(offset[:, :2] / radius, -0.9, 0.9)))
-    return np.mean(angles, axis=0).astype(np.float32)
+    return np.asarray(np.mean(angles, axis=0), np.float32)
 
 
 def _eye_openness(

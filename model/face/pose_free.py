@@ -38,7 +38,7 @@ def align_to_template(points: Points, template: NDArray[np.float32]) -> Points:
     u[:, :, 2] *= sign[:, None]
     scale = s.sum(1) / (source**2).sum((1, 2))
     moved = scale[:, None, None] * ((points - centre) @ (u @ vt))
-    return (moved + template[rigid].mean(0)).astype(np.float32)
+    return np.asarray(moved + template[rigid].mean(0), np.float32)
 
 
 def inter_ocular(points: NDArray[np.float32]) -> float:

@@ -12,12 +12,14 @@ LIPS_INNER: Final = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310,
 JAW: Final = (172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 199, 200, 175, 18, 83, 313)
 CHEEKS: Final = (205, 425, 187, 411, 207, 427, 216, 436, 212, 432, 57, 287, 43, 273, 106, 335, 164, 167, 393)
 
-MOUTH: Final = LIPS_OUTER + LIPS_INNER + JAW + CHEEKS
+MOUTH: Final = (*LIPS_OUTER, *LIPS_INNER, *JAW, *CHEEKS)
 """Landmarks behind the 16 mouth, jaw and cheek codes, in this order."""
 
-RIGID: Final = (
-    (33, 133, 362, 263, 168, 6, 197, 195, 10, 151, 9, 8, 109, 338)
-    + (67, 297, 103, 332, 54, 284, 127, 356, 234, 454, 21, 251, 162, 389)
+RIGID: Final = tuple(
+    int(i)
+    for i in (
+        "33 133 362 263 168 6 197 195 10 151 9 8 109 338 67 297 103 332 54 284 127 356 234 454 21 251 162 389"
+    ).split()
 )
 """Upper-face points that speech hardly moves: they carry the head pose."""
 

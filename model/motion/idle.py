@@ -60,7 +60,7 @@ class IdleMotion:
         rates = np.array([[0.11, 0.23, 0.41], [0.13, 0.29, 0.47], [0.09, 0.19, 0.37]])
         weights = np.array([0.55, 0.3, 0.15])
         waves = np.sin(2 * np.pi * rates * seconds + self._phases) @ weights
-        return (waves * self.config.sway_deg * np.array([1.0, 0.6, 0.4])).astype(np.float32)
+        return np.asarray(waves * self.config.sway_deg * np.array([1.0, 0.6, 0.4]), np.float32)
 
     def _blink_start(self, slot: int) -> int | None:
         if slot < 0:

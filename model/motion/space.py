@@ -84,7 +84,7 @@ class MotionSpace:
     def to_arkit(self, motion: Motion) -> NDArray[np.float32]:
         """The 52 ARKit coefficients, (..., 52), 0..1, in the order of `arkit_names`."""
         check_motion(motion)
-        return np.clip(motion @ self.arkit_matrix.T, 0.0, 1.0).astype(np.float32)
+        return np.asarray(np.clip(motion @ self.arkit_matrix.T, 0.0, 1.0), np.float32)
 
     def clamp(self, motion: Motion) -> Motion:
         """Motion limited to the ranges seen when the space was built."""

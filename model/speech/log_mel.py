@@ -60,7 +60,7 @@ class LogMel:
         frames = strided[: (count - 1) * HOP_SAMPLES + 1 : HOP_SAMPLES] * self._window
         power = np.abs(np.fft.rfft(frames, axis=1)).astype(np.float32) ** 2
         mel = np.stack([self._filters @ row for row in power])  # row by row: the same bits for any cut
-        return np.log10(np.maximum(mel, 1e-10)).astype(np.float32)
+        return np.asarray(np.log10(np.maximum(mel, 1e-10)), np.float32)
 
     def normalise(self, raw: NDArray[np.float32], state: LogMelState) -> NDArray[np.float32]:
         """Scale raw columns by the running maximum; advances that part of the state."""

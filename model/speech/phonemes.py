@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-PHONEMES: Final = (
-    ("sil p b m f v th dh t d n s z sh zh ch jh k g ng l r w y hh").split()
-    + ("iy ih eh ae aa ah ao uh uw er ax ey ay oy ow aw ue oe kh nas").split()
-)
+PHONEMES: Final = ("sil p b m f v th dh t d n s z sh zh ch jh k g ng l r w y hh").split() + (
+    "iy ih eh ae aa ah ao uh uw er ax ey ay oy ow aw ue oe kh nas"
+).split()
 """sil, consonants, vowels; ue, oe: front rounded; kh: back fricatives; nas: nasal vowels."""
 INDEX: Final = {name: i for i, name in enumerate(PHONEMES)}
 SILENCE_INDEX: Final = INDEX["sil"]
@@ -44,9 +43,11 @@ _IPA: Final = {
     "i": "iy", "ɪ": "ih", "e": "eh", "ɛ": "eh", "æ": "ae", "a": "aa", "ɑ": "aa", "ɐ": "ax", "ʌ": "ah",
     "ɔ": "ao", "o": "ao", "ʊ": "uh", "u": "uw", "ɜ": "er", "ɚ": "er", "ɝ": "er", "ə": "ax", "ᵻ": "ih", "ɨ": "ih",
     "eɪ": "ey", "aɪ": "ay", "ɔɪ": "oy", "oʊ": "ow", "əʊ": "ow", "aʊ": "aw", "ɔø": "oy", "ɔʏ": "oy",
-    "y": "ue", "ʏ": "ue", "ø": "oe", "œ": "oe", "ɯ": "uw", "ɒ": "ao", "ɑ̃": "nas", "ɛ̃": "nas", "ɔ̃": "nas", "œ̃": "nas",
-    "ʉ": "uw", "ʍ": "w", "iə": "iy", "eə": "eh", "ʊə": "uh", "ɑɹ": "aa", "ɔɹ": "ao", "oɹ": "ao", "ɛɹ": "eh", "ɪɹ": "ih", "ʊɹ": "uh",
-    "aɪə": "ay", "aɪɚ": "ay", "əl": "l", "n̩": "n", "ɔ̃": "nas", "ã": "nas",
+    "y": "ue", "ʏ": "ue", "ø": "oe", "œ": "oe", "ɯ": "uw", "ɒ": "ao",
+    "ɑ̃": "nas", "ɛ̃": "nas", "ɔ̃": "nas", "œ̃": "nas",
+    "ʉ": "uw", "ʍ": "w", "iə": "iy", "eə": "eh", "ʊə": "uh", "ɑɹ": "aa",
+    "ɔɹ": "ao", "oɹ": "ao", "ɛɹ": "eh", "ɪɹ": "ih", "ʊɹ": "uh",
+    "aɪə": "ay", "aɪɚ": "ay", "əl": "l", "n̩": "n", "ã": "nas",
 }  # fmt: skip
 _IPA_MARKS: Final = "ˈˌːˑʲʰ̩̪̃|_-.'ˤ̬˞ʷ;"
 

@@ -5,7 +5,7 @@
 | 0..44 | phoneme posteriors, averaged over the frame's two tokens |
 | 45..171 | learned: softmax mix of all encoder layers, projected |
 | 172..175 | prosody: energy, its slope, voicing (low-band share), loud/quiet gate |
-| 176..255 | mel branch: a small convolution over the frame's 80 x 16 log-mel patch (the paper's auxiliary spectrogram) |
+| 176..255 | mel branch: a small convolution over the frame's 80 x 16 log-mel patch (the paper's spectrogram) |
 """
 
 from __future__ import annotations

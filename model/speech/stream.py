@@ -52,5 +52,5 @@ class SpeechFeatures:
         """(B, hop_frames + lookahead_frames, 256): first the frames now committed, then the look-ahead ones."""
         windows = torch.from_numpy(np.stack([s.columns for s in states]))
         with torch.autocast("cpu", torch.bfloat16):
-            out, _ = self.model(windows, last_frames=self.hop_frames + self.lookahead_frames)
+            out: Tensor = self.model(windows, last_frames=self.hop_frames + self.lookahead_frames)[0]
         return out.float()

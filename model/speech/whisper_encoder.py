@@ -1,7 +1,7 @@
 """Whisper's audio encoder on short windows: the package's own architecture, with the positional table cut to size.
 
 Padding a window to Whisper's 30 s costs 18 to 47 times more; cutting the sinusoidal table to the window's tokens is
-equal to the last bit at full length. All layers are returned, since middle layers carry more articulation than the last.
+equal to the last bit at full length. All layers are returned: middle layers carry more articulation than the last.
 """
 
 from __future__ import annotations

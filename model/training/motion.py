@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -70,7 +69,9 @@ class WindowSource:
         with torch.inference_mode():
             latents = vae.encode(corpus.motion)
         self.pad = config.window_frames
-        self.latents = functional.pad(latents.clone().transpose(1, 2), (self.pad, self.pad), "replicate").transpose(1, 2)
+        self.latents = functional.pad(latents.clone().transpose(1, 2), (self.pad, self.pad), "replicate").transpose(
+            1, 2
+        )
 
     def draw(self, count: int, generator: torch.Generator, *, back_frames: int = 0) -> tuple[Batch, Batch]:
         """Windows, and the windows `back_frames` earlier (for the model's own history)."""
@@ -146,9 +147,7 @@ class MotionLoss:
         weight[c.heard_frames :] = 0.5
         self.weight = weight / weight.sum()
 
-    def __call__(
-        self, unet: TemporalUNet, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, unet: TemporalUNet, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss and its parts."""
         c = self.config
         last = c.model.num_timesteps
@@ -158,9 +157,7 @@ class MotionLoss:
         noise = torch.randn(batch.clean.shape, generator=generator)
         noisy = add_noise(batch.clean, noise, self.alpha_bar[step])
         with torch.autocast("cpu", torch.bfloat16):
-            predicted = unet(
-                noisy, step / last, batch.prefix, batch.prefix_mask, batch.audio, batch.audio_mask
-            ).float()
+            predicted = unet(noisy, step / last, batch.prefix, batch.prefix_mask, batch.audio, batch.audio_mask).float()
         error = ((predicted - batch.clean).square().mean(-1) * self.weight).sum(-1).mean()
         known = batch.prefix_mask[..., None]
         joined = known * batch.clean + (1 - known) * predicted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +67,6 @@ def shuffled(committed: Tensor, edge: Tensor, *, seed: int = 0) -> tuple[Tensor,
     return out[0], out[1]
 
 
-def mean_r(a: Sequence[NDArray[np.float32]], b: Sequence[NDArray[np.float32]]) -> float:
+def mean_r(a: Iterable[NDArray[np.float32]], b: Iterable[NDArray[np.float32]]) -> float:
     """Pearson r per row, averaged."""
     return float(np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)]))

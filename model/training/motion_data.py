@@ -35,8 +35,13 @@ class MotionCorpus:
 
     def save(self, path: Path) -> None:
         """Write the cache (npz, no pickle)."""
-        arrays = {"committed": self.committed, "edge": self.edge, "motion": self.motion}
-        np.savez(path, names=np.array(self.names), **{k: v.numpy() for k, v in arrays.items()})
+        np.savez(
+            path,
+            names=np.array(self.names),
+            committed=self.committed.numpy(),
+            edge=self.edge.numpy(),
+            motion=self.motion.numpy(),
+        )
 
     @classmethod
     def load(cls, path: Path) -> MotionCorpus:
@@ -80,7 +85,7 @@ def stream_features(mel: NDArray[np.float32], speech: SpeechModel, phase: int) -
     starts = [(len(before) // COLUMNS_PER_FRAME + e) * COLUMNS_PER_FRAME - window for e in ends]
     windows = torch.from_numpy(np.stack([padded[s : s + window] for s in starts]))
     with torch.autocast("cpu", torch.bfloat16):
-        out = torch.cat([speech(part, last_frames=4)[0] for part in windows.split(BATCH_WINDOWS)])
+        out = torch.cat([speech(part, last_frames=4)[0] for part in torch.split(windows, BATCH_WINDOWS)])
     committed = torch.zeros(frames, FEATURE_SIZE, dtype=torch.float16)
     edge = torch.zeros(frames, FEATURE_SIZE, dtype=torch.float16)
     for row, end in zip(out, ends, strict=True):
@@ -90,12 +95,10 @@ def stream_features(mel: NDArray[np.float32], speech: SpeechModel, phase: int) -
     return committed, edge
 
 
-def _clip_mel(
-    clip: GridClip, log_mel: LogMel, frames: int, rng: np.random.Generator | None
-) -> NDArray[np.float32]:
+def _clip_mel(clip: GridClip, log_mel: LogMel, frames: int, rng: np.random.Generator | None) -> NDArray[np.float32]:
     raw = log_mel.push_raw(clip.audio, LogMelState())
     need = frames * COLUMNS_PER_FRAME
     if len(raw) < need:
         raw = np.pad(raw, ((0, need - len(raw)), (0, 0)), mode="edge")
     raw = raw[:need]
-    return normalise_batch((raw if rng is None else augment(raw, rng))[None])[0]
+    return np.asarray(normalise_batch((raw if rng is None else augment(raw, rng))[None])[0], np.float32)

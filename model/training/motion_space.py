@@ -49,9 +49,7 @@ class CaptureMotion:
         return cls(names, coefficients, base, np.array(data["identity_weights"], np.float32))
 
 
-def build_motion_space(
-    ict: Path, capture: Path, grid: Path, vertices: NDArray[np.int64], out: Path = ASSET
-) -> str:
+def build_motion_space(ict: Path, capture: Path, grid: Path, vertices: NDArray[np.int64], out: Path = ASSET) -> str:
     """Fit basis, ranges and ARKit map and write the asset; returns its hash.
 
     Args:
@@ -109,7 +107,7 @@ def _ict_points(head: IctHead, identity: Array, coefficients: Array, names: tupl
 def _template(head: IctHead) -> Array:
     """Mean ICT face at the landmarks, in inter-ocular units, centred between the eyes."""
     points = head.neutral / inter_ocular(head.neutral)
-    return (points - points[[33, 133, 362, 263]].mean(0)).astype(np.float32)
+    return np.asarray(points - points[[33, 133, 362, 263]].mean(0), np.float32)
 
 
 def _ict_displacements(head: IctHead, motion: CaptureMotion, config: MotionSpaceConfig) -> Array:

@@ -66,7 +66,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.modules.parameters(), self.config.grad_clip)
         self.optimiser.step()
         self._average()

@@ -23,7 +23,14 @@ from model.speech.phonemes import INDEX
 from model.speech.speech_model import FEATURE_SIZE, SpeechConfig, SpeechModel
 from model.training.motion_targets import load_motion
 from model.training.run import Run, RunConfig
-from model.training.speech_data import SpeechItem, draw_windows, item_from_clip, item_from_utterance, normalise_batch
+from model.training.speech_data import (
+    SpeechItem,
+    Windows,
+    draw_windows,
+    item_from_clip,
+    item_from_utterance,
+    normalise_batch,
+)
 
 MOTION_CODES = 20
 
@@ -159,11 +166,12 @@ def _loss(trainee: SpeechTrainee, batch: tuple[Tensor, Tensor, Tensor], config: 
     entropy = functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", label_smoothing=0.05)
     filmed = ~motion.isnan()
     error = (predicted - motion.nan_to_num())[filmed].square().mean() if filmed.any() else predicted.sum() * 0
-    return (entropy * weight).sum() / weight.sum() / len(labels) + config.motion_weight * error
+    total: Tensor = (entropy * weight).sum() / weight.sum() / len(labels) + config.motion_weight * error
+    return total
 
 
 @torch.inference_mode()
-def _validate(trainee: SpeechTrainee, check: tuple[NDArray[np.float32], ...]) -> dict[str, float]:
+def _validate(trainee: SpeechTrainee, check: Windows) -> dict[str, float]:
     trainee.eval()
     mel, labels, motion = (torch.from_numpy(np.asarray(part)) for part in check)
     with torch.autocast("cpu", torch.bfloat16):
@@ -186,5 +194,3 @@ def _spoken_items(config: SpeechTrainConfig) -> list[SpeechItem]:
     log_mel, synthesiser = LogMel(), EspeakSynthesiser()
     rng = np.random.default_rng(config.corpus_seed)
     return [item_from_utterance(random_utterance(synthesiser, rng), log_mel) for _ in range(config.utterances)]
-
-

@@ -13,6 +13,8 @@ from model.speech.log_mel import HALF_LIFE_S, MAX_FLOOR_LOG10, RANGE_LOG10, LogM
 from model.speech.phonemes import INDEX, SILENCE_INDEX, split_word
 
 Array = NDArray[np.float32]
+Windows = tuple[Array, NDArray[np.int64], Array]
+"""Mel windows, token labels, motion (NaN where not filmed)."""
 HISTORY_COLUMNS = 104  # sound before the window, for the running maximum
 UNLABELLED = -100
 
@@ -41,15 +43,13 @@ def item_from_clip(clip: GridClip, motion: Array, log_mel: LogMel) -> SpeechItem
     for word in clip.words:
         phones = split_word(word.text, word.start_frame * 4, word.end_frame * 4)
         for name, start, end in phones:
-            labels[int(round(start)) : int(round(end))] = INDEX[name]
-        span = (int(round(word.start_frame * 4)), int(round(word.end_frame * 4)))
+            labels[round(start) : round(end)] = INDEX[name]
+        span = (round(word.start_frame * 4), round(word.end_frame * 4))
         words.append((tuple(p for p, _, _ in phones), *span))
     return SpeechItem(raw, labels, motion, tuple(words))
 
 
-def draw_windows(
-    items: list[SpeechItem], columns: int, count: int, rng: np.random.Generator
-) -> tuple[Array, NDArray[np.int64], Array]:
+def draw_windows(items: list[SpeechItem], columns: int, count: int, rng: np.random.Generator) -> Windows:
     """Augmented windows (B, columns, mels), token labels (B, columns / 2), motion (B, columns / 4, M) or NaN."""
     size = max((i.motion.shape[1] for i in items if i.motion is not None), default=1)
     raws, labels = [], []
@@ -57,7 +57,8 @@ def draw_windows(
     for row in range(count):
         item = items[int(rng.integers(len(items)))]
         end = 4 * int(rng.integers(6, len(item.raw) // 4 + 1))
-        raws.append(augment(_slice(item.raw, end, columns + HISTORY_COLUMNS, -10.0), rng))
+        stretch = _slice(item.raw, end, columns + HISTORY_COLUMNS, -10.0)
+        raws.append(augment(stretch.astype(np.float32, copy=False), rng))
         labels.append(_slice(item.phonemes[:, None], end, columns, SILENCE_INDEX)[1::2, 0])
         if item.motion is not None:
             last = min(end // 4, len(item.motion))

@@ -32,7 +32,9 @@ def pipeline(
         typer.echo(f"{name:40s} {figure.value:8.2f} {figure.unit}" + ("  MISSED" if figure.missed else ""))
     if json is not None:
         data = "synthetic syllables, default avatar"
-        write_results(json, new_results(figures, command=f"nerf-lipsync bench pipeline --seconds {seconds:g}", data=data))
+        write_results(
+            json, new_results(figures, command=f"nerf-lipsync bench pipeline --seconds {seconds:g}", data=data)
+        )
 
 
 def register(parent: typer.Typer) -> None:

@@ -14,9 +14,7 @@ Runs = Annotated[Path, typer.Option(help="folder for curves and resumable state"
 Threads = Annotated[int, typer.Option(min=1, help="torch threads")]
 
 
-def speech(
-    grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/speech"), threads: Threads = 1
-) -> None:
+def speech(grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/speech"), threads: Threads = 1) -> None:
     """Train the speech encoder on GRID and synthetic voices (needs libespeak-ng)."""
     from model.config import load_toml
     from model.training.speech import SpeechTrainConfig, train_speech
@@ -38,9 +36,7 @@ def motion_vae(
     typer.echo(train_vae(grid, out / "motion_vae.safetensors", settings, runs))
 
 
-def motion(
-    grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/motion"), threads: Threads = 1
-) -> None:
+def motion(grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/motion"), threads: Threads = 1) -> None:
     """Train the motion diffusion on features of the encoder and VAE in `out`."""
     from model.config import load_toml
     from model.training.motion import MotionTrainConfig, train_motion
@@ -90,11 +86,8 @@ def _set_threads(threads: int) -> None:
 
 def register(group: typer.Typer) -> None:
     """Add the commands to the `train` group."""
-    for name, command in {
-        "speech": speech,
-        "motion-vae": motion_vae,
-        "motion": motion,
-        "motion-space": motion_space,
-        "retarget": retarget,
-    }.items():
-        group.command(name)(command)
+    group.command("speech")(speech)
+    group.command("motion-vae")(motion_vae)
+    group.command("motion")(motion)
+    group.command("motion-space")(motion_space)
+    group.command("retarget")(retarget)

@@ -65,7 +65,7 @@ def test_ddim_follows_the_trajectory_of_a_gaussian() -> None:
 
 
 def test_steps_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="steps must be 1..50, got 0"):
+    with pytest.raises(ValueError, match=r"steps must be 1\.\.50, got 0"):
         ddim(lambda noisy, time: noisy, torch.zeros(1, 1, 1), num_steps=0, num_timesteps=50)
 
 

@@ -25,7 +25,7 @@ def test_the_frozen_space_has_not_changed() -> None:
 
 
 def test_a_space_mismatch_is_refused_with_the_remedy() -> None:
-    with pytest.raises(MotionSpaceError, match="avatar x was made for motion space 00ff.*nerf-lipsync create"):
+    with pytest.raises(MotionSpaceError, match=r"avatar x was made for motion space 00ff.*nerf-lipsync create"):
         check_space_hash("00ff", SPACE, "avatar x", "nerf-lipsync create")
 
 

@@ -48,7 +48,9 @@ def test_the_lexicon_covers_grid_with_known_phonemes() -> None:
     assert all(p in PHONEMES for phones in GRID_LEXICON.values() for p in phones)
 
 
-@pytest.mark.parametrize(("ipa", "name"), [("tʃ", "ch"), ("iː", "iy"), ("ˈɑːɹ", "aa"), ("ɔ̃", "nas"), ("ʁ", "kh"), ("_", "")])
+@pytest.mark.parametrize(
+    ("ipa", "name"), [("tʃ", "ch"), ("iː", "iy"), ("ˈɑːɹ", "aa"), ("ɔ̃", "nas"), ("ʁ", "kh"), ("_", "")]
+)
 def test_ipa_maps_to_our_phonemes(ipa: str, name: str) -> None:
     assert phoneme_from_ipa(ipa) == name
 

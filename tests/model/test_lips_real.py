@@ -1,0 +1,50 @@
+"""The mouth reads speech, on real video that was never trained on: a golden check on a few GRID clips.
+
+Landmarks are tracked here, so this also covers `prepare grid`. The full figures are in
+benchmarks/results/lips_grid.json, by `nerf-lipsync evaluate lips`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from model.data.grid import load_clips, prepare_folder
+from model.errors import DataError
+from model.evaluation.lips import correlation_figures, lip_clip
+from model.motion.space import load_motion_space
+from model.motion_stack import load_motion_stack
+from model.training.motion_targets import load_motion
+
+CLIPS = 6
+
+
+@pytest.fixture(scope="module")
+def prepared(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("clips")
+    for video in sorted((data_folder / "grid_s1" / "val").glob("*.mp4"))[::7][:CLIPS]:
+        shutil.copy(video, source)
+        shutil.copy(video.with_suffix(".align"), source)
+    (source / "broken.mp4").write_bytes(b"not a video")
+    out = tmp_path_factory.mktemp("prepared") / "val"
+    left_out = prepare_folder(source, out, data_folder / "weights" / "face_landmarker.task", workers=1)
+    assert len(left_out) == 1 and "broken.mp4" in left_out[0]
+    return out
+
+
+def test_lips_follow_the_words_not_the_loudness(prepared: Path) -> None:
+    stack = load_motion_stack(num_steps=2)
+    motion = load_motion(prepared)
+    clips = [lip_clip(c, motion[c.name], stack) for c in load_clips(prepared)]
+    assert len(clips) == CLIPS
+    figures = correlation_figures(clips, stack, load_motion_space())
+    assert figures["lip_opening_r"].value >= 0.75
+    assert figures["drop_with_shuffled_phonemes"].value >= 0.3
+    assert figures["best_lag_frames"].value == 0
+
+
+def test_an_empty_folder_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nerf-lipsync prepare grid"):
+        load_clips(tmp_path)
