@@ -64,7 +64,7 @@ def measure_capacity(pipeline: AvatarPipeline) -> Capacity:
     return Capacity(spec.size, fps, float(np.median(cpus)) / spec.hop_frames * FPS, pipeline)
 
 
-def syllables(num_samples: int, sample_rate: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def syllables(num_samples: int, sample_rate: int) -> NDArray[np.float32]:
     """A buzz of 120 Hz opened and closed four times a second: enough to move the mouth, the same everywhere."""
     t = np.arange(num_samples) / sample_rate
     buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 12))
