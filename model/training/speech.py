@@ -37,10 +37,10 @@ MOTION_CODES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechTrainConfig:
-    """Preset `lite`: about 20 minutes on one AVX512-BF16 core."""
+    """Preset `lite`: about 27 minutes on one shared AVX512-BF16 core."""
 
     run: RunConfig = field(
-        default_factory=lambda: RunConfig(steps=4200, batch=64, learning_rate=8e-4, warmup_steps=150)
+        default_factory=lambda: RunConfig(steps=3650, batch=64, learning_rate=8e-4, warmup_steps=150)
     )
     model: SpeechConfig = field(default_factory=SpeechConfig)
     utterances: int = 2400
