@@ -1,0 +1,104 @@
+"""Contract tests: every private part of aiortc and aioice that the bridge touches is where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from pathlib import Path
+
+import aioice.ice
+import aiortc.codecs.vpx as vpx
+import aiortc.rtcrtpreceiver
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc.jitterbuffer import JitterBuffer
+from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
+
+from stream_server.worker import aiortc_bridge
+from stream_server.worker.vp8_encoder import Vp8Encoder
+
+
+def in_a_loop(check: object) -> None:
+    """Run `check(connection)` with a peer connection."""
+
+    async def run() -> None:
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        try:
+            check(connection)  # type: ignore[operator]
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
+
+
+def test_the_jitter_buffer_is_called_as_we_expect() -> None:
+    assert list(inspect.signature(JitterBuffer.add).parameters) == ["self", "packet"]
+    source = inspect.getsource(aiortc.rtcrtpreceiver.RTCRtpReceiver._handle_rtp_packet)
+    assert "pli_flag, encoded_frame = self.__jitter_buffer.add(packet)" in source
+    assert "packet._data = depayload(codec, packet.payload)" in source
+
+
+def test_packets_reach_the_tap() -> None:
+    class FakePacket:
+        sequence_number = 7
+        _data = b"opus"
+
+    def check(connection: RTCPeerConnection) -> None:
+        receiver = connection.addTransceiver("audio").receiver
+        taken: list[tuple[int, bytes]] = []
+        aiortc_bridge.tap_audio_packets(receiver, lambda *packet: taken.append(packet))
+        buffer = receiver._RTCRtpReceiver__jitter_buffer
+        assert buffer.add(FakePacket()) == (False, None)
+        assert taken == [(7, b"opus")]
+
+    in_a_loop(check)
+
+
+def test_the_stream_id_reaches_the_offer() -> None:
+    async def run() -> str:
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        for track in (AudioStreamTrack(), VideoStreamTrack()):
+            aiortc_bridge.set_media_stream_id(connection.addTrack(track), "avatar-1")
+        offer = await connection.createOffer()
+        await connection.close()
+        return str(offer.sdp)
+
+    assert asyncio.run(run()).count("a=msid:avatar-1 ") == 2
+
+
+def test_the_encoder_has_a_place() -> None:
+    def check(connection: RTCPeerConnection) -> None:
+        sender = connection.addTrack(VideoStreamTrack())
+        encoder = Vp8Encoder(500_000)
+        aiortc_bridge.use_encoder(sender, encoder)
+        assert sender._RTCRtpSender__encoder is encoder
+        with pytest.raises(AttributeError):
+            aiortc_bridge.use_encoder(sender, encoder)
+
+    in_a_loop(check)
+
+
+def test_vp8_is_packetized() -> None:
+    payloads = aiortc_bridge.packetize_vp8(bytes(3000), 5)
+    assert len(payloads) == 3
+    assert b"".join(vpx.VpxPayloadDescriptor.parse(payload)[1] for payload in payloads) == bytes(3000)
+
+
+def test_loopback_is_offered_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", aioice.ice.get_host_addresses)
+    aiortc_bridge.offer_host_addresses(loopback=True)
+    assert aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=True)[0] == "127.0.0.1"
+    assert "get_host_addresses(\n" in inspect.getsource(aioice.ice.Connection.gather_candidates)
+
+
+def test_only_names_are_stripped_from_offers() -> None:
+    named = "a=candidate:1 1 udp 2113937151 8d0f-11.local 55555 typ host generation 0\r\n"
+    plain = "a=candidate:2 1 udp 2113937151 192.0.2.7 55556 typ host generation 0\r\n"
+    assert aiortc_bridge.strip_unresolvable_candidates("v=0\r\n" + named + plain) == "v=0\r\n" + plain
+
+
+def test_private_parts_are_touched_in_the_bridge_only() -> None:
+    """Name-mangled attributes of aiortc appear in one file."""
+    package = Path(aiortc_bridge.__file__).parents[1]
+    users = {path.name for path in package.rglob("*.py") if "_RTCRtp" in path.read_text()}
+    assert users == {"aiortc_bridge.py"}
