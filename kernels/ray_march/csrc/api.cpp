@@ -7,7 +7,7 @@
 namespace {
 
 bool runs_here(int isa) {
-#if defined(__x86_64__)
+#if NLS_X86
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -20,7 +20,7 @@ bool runs_here(int isa) {
 
 const KernelTable* table_of(int isa) {
   if (!runs_here(isa)) return nullptr;
-#if defined(__x86_64__)
+#if NLS_X86
   if (isa == NLS_AVX2) return &kAvx2Table;
   if (isa == NLS_AVX512) return &kAvx512Table;
   if (isa == NLS_AVX512BF16) return &kAvx512Bf16Table;

@@ -61,8 +61,8 @@ struct KernelTable {
   void (*composite_i420)(const float* rgba, const uint8_t* underlay, int height, int width, uint8_t* out);
 };
 
-// Defined in isa_*.cpp; the x86 ones exist only there.
+// Defined in isa_*.cpp; CMake sets NLS_X86 where it builds the x86 ones.
 extern const KernelTable kPortableTable;
-#if defined(__x86_64__)
+#if NLS_X86
 extern const KernelTable kAvx2Table, kAvx512Table, kAvx512Bf16Table;
 #endif
