@@ -1,0 +1,83 @@
+"""Write the figures of benchmarks/results/*.json into README.md and docs/benchmarks.md. Usage: figures_table.py [--check]
+
+README shows the chosen few; docs/benchmarks.md shows all. `--check` changes nothing and exits 1 when they are stale.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from model.results import Figure, Results, read_results  # noqa: E402  (the path is set above)
+
+BEGIN = "<!-- figures: made from benchmarks/results by scripts/figures_table.py -->"
+END = "<!-- end figures -->"
+
+README_FIGURES = (
+    ("first_light_cpu", "best_256.fps", "256 x 256, whole pipeline with VP8, one thread"),
+    ("first_light_cpu", "best_256.cpu_share_at_25fps", "share of two cores at 25 fps"),
+    ("first_light_cpu", "avx2_192.fps", "192 x 192 with the kernel forced to AVX2"),
+    ("browser_loopback", "fps", "frames per second received by Chromium over 20 s"),
+    ("browser_loopback", "mic_to_frame_p50_ms", "microphone to frame, median (140 ms of it algorithmic)"),
+    ("browser_loopback", "mic_to_frame_p95_ms", "microphone to frame, 95th percentile"),
+    ("browser_loopback", "av_offset_ms", "audio against video at the browser"),
+    ("lips_grid", "lip_opening_r", "lip opening against held-out video, same speaker (r)"),
+    ("lips_grid", "lip_opening_r_energy_alone", "the same from loudness alone (r)"),
+    ("lips_grid", "drop_with_shuffled_phonemes", "loss of r when phonemes are shuffled at equal energy"),
+    ("lips_grid", "strangers_lip_opening_r", "lip opening of seven other speakers (r)"),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or with `--check` compare; the exit code."""
+    results = {p.stem: read_results(p) for p in sorted((ROOT / "benchmarks" / "results").glob("*.json"))}
+    stale = False
+    for path, table in ((ROOT / "README.md", _readme(results)), (ROOT / "docs" / "benchmarks.md", _all(results))):
+        text = path.read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        wanted = f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}"
+        stale |= wanted != text
+        if "--check" not in arguments:
+            path.write_text(wanted, encoding="utf-8")
+    if stale and "--check" in arguments:
+        print("README.md or docs/benchmarks.md is stale: run scripts/figures_table.py")
+        return 1
+    return 0
+
+
+def _readme(results: dict[str, Results]) -> str:
+    lines = ["| | | from |", "|---|---|---|"]
+    for name, figure, words in README_FIGURES:
+        if name in results and figure in results[name].figures:
+            lines.append(f"| {words} | {_value(results[name].figures[figure])} | `{name}.json` |")
+    hardware = next(iter(results.values())).hardware if results else {}
+    lines.append("")
+    lines.append(f"On {hardware.get('cores', '?')} cores of a shared {hardware.get('cpu', 'machine')}; no GPU.")
+    return "\n".join(lines)
+
+
+def _all(results: dict[str, Results]) -> str:
+    parts = []
+    for name, result in results.items():
+        machine = f"{result.hardware.get('cores')} cores, {result.hardware.get('cpu')}, GPU {result.hardware.get('gpu')}"
+        parts.append(f"### {name}\n\n`{result.command}` at {result.commit}, {result.date}; {machine}. Data: {result.data}.\n")
+        parts.append("| figure | value | spread | goal | |\n|---|---|---|---|---|")
+        for figure_name, figure in result.figures.items():
+            spread = "" if figure.spread is None else f"{figure.spread:.3g}"
+            goal = "" if figure.goal is None else f"{'>=' if figure.better == 'higher' else '<='} {figure.goal:g}"
+            missed = "**missed**" if figure.missed else ""
+            parts.append(f"| {figure_name} | {_value(figure)} | {spread} | {goal} | {missed} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _value(figure: Figure) -> str:
+    unit = "" if figure.unit in {"r", "1"} else f" {figure.unit}"
+    return f"{figure.value:.3g}{unit}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
