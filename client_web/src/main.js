@@ -78,9 +78,10 @@ class Call {
   onEvent(event) {
     if (event.type === "timing") this.timing = event;
     if (event.type === "error" && event.fatal) {
-      const advice = event.code === "engine-lost"
-        ? "The model is being started again. Press Start in a few seconds."
-        : "Press Start to try again.";
+      const advice = {
+        "engine-lost": "The model is being started again. Press Start in a few seconds.",
+        "server-stopped": "Start it again with `nerf-lipsync serve`, then press Start.",
+      }[event.code] ?? "Press Start to try again.";
       this.fail(new AdviceError(`The server ended the call: ${event.message}.`, advice));
     }
   }

@@ -43,6 +43,7 @@ export class AvatarPeer {
     });
     const channel = connection.createDataChannel("events", { ordered: true });
     channel.addEventListener("message", ({ data }) => this.#receive(data));
+    channel.addEventListener("close", () => this.#lost());
     connection.addTransceiver(microphone.getAudioTracks()[0], { direction: "sendrecv", streams: [microphone] });
     connection.addTransceiver("video", { direction: "recvonly" });
     await connection.setLocalDescription(await connection.createOffer());
@@ -112,7 +113,11 @@ export class AvatarPeer {
   }
 
   #watch() {
-    if (this.closed || !["failed", "closed"].includes(this.connection.connectionState)) return;
+    if (["failed", "closed"].includes(this.connection.connectionState)) this.#lost();
+  }
+
+  #lost() {
+    if (this.closed) return;
     this.handlers.onLost(new AdviceError("The connection was lost.", "Press Start to connect again."));
   }
 

@@ -76,9 +76,9 @@ class SessionRegistry:
         return True
 
     async def close_all(self) -> None:
-        """Close every session and wait for those that are closing."""
-        for session_id in list(self._places):
-            await self.close(session_id)
+        """The server stops: tell every caller, close, and wait for those that are closing."""
+        for place in self._places.values():
+            place.session.end("server-stopped", "the server was stopped")
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _make_place(self, session_id: str) -> _Place:

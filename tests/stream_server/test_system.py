@@ -107,12 +107,15 @@ def test_a_place_is_free_again_when_the_caller_hangs_up(server: ServerProcess) -
     in_call(server, talk)
 
     async def again() -> None:
-        async with asyncio.timeout(10), RealPeer(server.url) as peer:
-            while (response := await peer.offer()).status_code == 503:
-                await asyncio.sleep(0.1)
-            assert response.status_code == 201
-            async with httpx.AsyncClient(trust_env=False) as client:
-                await client.delete(server.url + response.headers["Location"], timeout=10)
+        async with RealPeer(server.url) as peer, httpx.AsyncClient(trust_env=False) as client:
+
+            async def accepted() -> bool:
+                response = await peer.offer()
+                if response.status_code == 201:
+                    await client.delete(server.url + response.headers["Location"], timeout=10)
+                return response.status_code == 201
+
+            await eventually(accepted, timeout_s=10)
 
     asyncio.run(again())
 
@@ -144,9 +147,12 @@ def test_a_lost_engine_ends_the_call_and_comes_back(server: ServerProcess) -> No
     assert (error.code, error.fatal) == ("engine-lost", True)
 
     async def ready_again() -> None:
-        async with asyncio.timeout(40), httpx.AsyncClient(trust_env=False) as client:
-            while (await client.get(f"{server.url}/readyz")).status_code != 200:
-                await asyncio.sleep(0.1)
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def ready() -> bool:
+                return (await client.get(f"{server.url}/readyz")).status_code == 200
+
+            await eventually(ready, timeout_s=40)
 
     asyncio.run(ready_again())
 
@@ -169,12 +175,10 @@ def test_children_end_with_a_killed_server() -> None:
     children = process.children()
     process.stop(signal.SIGKILL)
 
-    async def gone() -> None:
-        async with asyncio.timeout(10):
-            while any(_alive(pid) for pid in children.values()):
-                await asyncio.sleep(0.05)
+    async def gone() -> bool:
+        return not any(_alive(pid) for pid in children.values())
 
-    asyncio.run(gone())
+    asyncio.run(eventually(gone, timeout_s=10))
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
@@ -190,6 +194,13 @@ def test_listening_to_the_world_without_a_token_is_refused() -> None:
     done = _serve("--host", "0.0.0.0")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "without --token" in done.stderr
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], *, timeout_s: float) -> None:
+    """Ask another process again and again until the answer is yes."""
+    async with asyncio.timeout(timeout_s):
+        while not await check():  # noqa: ASYNC110 - the state is another process's
+            await asyncio.sleep(0.05)
 
 
 def _serve(*arguments: str) -> subprocess.CompletedProcess[str]:
