@@ -1,0 +1,73 @@
+// Injected into the live page by harness.py. Records, on the page's own clock (ms): the microphone's loudness per
+// chunk as captured, each shown frame with its time code and the darkness of the mouth box, and all events.
+(async ({ mouthBox, seconds, timecode }) => {
+  const { decodeTimecode, stripHeightPx } = await import("/src/timecode.js");
+  const call = globalThis.avatarCall;
+  const video = document.getElementById("avatar");
+  const size = video.videoWidth;
+  const out = { size, frames: [], levels: [], events: [], offsets: [], startMs: performance.now(), endMs: 0 };
+
+  const handle = call.onEvent.bind(call);
+  call.onEvent = (event) => { out.events.push({ ...event, atMs: performance.now() }); handle(event); };
+
+  const reader = new MediaStreamTrackProcessor({ track: call.microphone.getAudioTracks()[0].clone() }).readable.getReader();
+  const listen = async () => {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const samples = new Float32Array(value.numberOfFrames);
+      value.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
+      const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
+      out.levels.push([performance.now(), value.duration / 1000, 10 * Math.log10(power + 1e-9)]);
+      value.close();
+    }
+  };
+  void listen();
+
+  const strip = new OffscreenCanvas(size, stripHeightPx(size)).getContext("2d", { willReadFrequently: true });
+  const [x0, y0, x1, y1] = mouthBox.map((edge) => Math.round(edge * size));
+  const mouth = new OffscreenCanvas(x1 - x0, y1 - y0).getContext("2d", { willReadFrequently: true });
+  const darkness = () => {
+    mouth.drawImage(video, x0, y0, x1 - x0, y1 - y0, 0, 0, x1 - x0, y1 - y0);
+    const { data } = mouth.getImageData(0, 0, x1 - x0, y1 - y0);
+    let dark = 0;
+    for (let i = 0; i < data.length; i += 4) dark += 255 - (0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2]);
+    return dark / (data.length / 4);
+  };
+  let running = true;
+  const look = (now, metadata) => {
+    let index = null;
+    if (timecode) {
+      strip.drawImage(video, 0, 0);
+      index = decodeTimecode(strip.getImageData(0, 0, size, stripHeightPx(size)).data, size);
+    }
+    out.frames.push({ nowMs: now, shownMs: metadata.expectedDisplayTime, mediaTime: metadata.mediaTime, presented: metadata.presentedFrames, index, dark: darkness() });
+    if (running) video.requestVideoFrameCallback(look);
+  };
+  video.requestVideoFrameCallback(look);
+
+  const end = performance.now() + seconds * 1000;
+  while (performance.now() < end) {
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const stamps = {};
+    (await call.peer.connection.getStats()).forEach((entry) => {
+      if (entry.type === "inbound-rtp") stamps[entry.kind] = entry;
+    });
+    if (stamps.video?.estimatedPlayoutTimestamp && stamps.audio?.estimatedPlayoutTimestamp) {
+      out.offsets.push(stamps.video.estimatedPlayoutTimestamp - stamps.audio.estimatedPlayoutTimestamp);
+    }
+    out.stats = {
+      framesDecoded: stamps.video?.framesDecoded, framesDropped: stamps.video?.framesDropped,
+      keyFramesDecoded: stamps.video?.keyFramesDecoded, freezeCount: stamps.video?.freezeCount,
+      pliCount: stamps.video?.pliCount, jitterBufferDelay: stamps.video?.jitterBufferDelay,
+      jitterBufferEmittedCount: stamps.video?.jitterBufferEmittedCount,
+      audioJitterBufferDelay: stamps.audio?.jitterBufferDelay,
+      audioJitterBufferEmittedCount: stamps.audio?.jitterBufferEmittedCount,
+      concealedSamples: stamps.audio?.concealedSamples, totalSamplesReceived: stamps.audio?.totalSamplesReceived,
+    };
+  }
+  running = false;
+  out.endMs = performance.now();
+  void reader.cancel();
+  return out;
+})

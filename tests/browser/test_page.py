@@ -1,0 +1,123 @@
+"""The page in a stock headless Chromium, without the flag that allows loopback peers.
+
+The stand-in pipeline moves a bar by loudness; with the trained avatar the same is measured on its mouth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.browser.chromium import Chromium
+from tests.browser.harness import Measured, call_and_measure, microphone_wav
+from tests.stream_server.server_process import ServerProcess
+from tests.support.chromium import find_chromium
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+EVENTS = Path(__file__).parents[1] / "data" / "events.json"
+
+
+@pytest.fixture(scope="module")
+def chromium_path() -> str:
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium is installed")
+    return path
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return microphone_wav(tmp_path_factory.mktemp("sound") / "microphone.wav")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess("--timecode") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
+    with Chromium(chromium_path, microphone) as browser:
+        yield browser
+
+
+def check_call(measured: Measured) -> None:
+    """What every call in a browser must reach."""
+    print("\n" + "\n".join(measured.lines()))  # noqa: T201 - the figures are asked for
+    assert measured.connect_s <= 5.0
+    assert measured.fps >= 24.0
+    assert abs(float(np.median(measured.av_offset_ms))) <= 60.0
+    assert measured.latency_ms["alignment_r"] > 0.8
+    assert measured.algorithmic_ms == 140.0
+
+
+@pytest.mark.slow
+def test_a_call_with_the_stand_in(browser: Chromium, server: ServerProcess) -> None:
+    measured = call_and_measure(browser, server, seconds=10)
+    check_call(measured)
+    assert measured.mouth_r >= 0.8
+    assert 140 <= measured.mouth_lag_ms <= 400
+    assert measured.latency_ms["p50"] <= 300
+    browser.evaluate("document.getElementById('stop').click()")
+    assert browser.evaluate("document.body.dataset.state") == "idle"
+
+
+@pytest.mark.slow
+def test_a_call_with_the_avatar(browser: Chromium) -> None:
+    with ServerProcess("--timecode", pipeline=None, timeout_s=180) as avatar_server:
+        measured = call_and_measure(browser, avatar_server, seconds=20)
+        browser.evaluate("document.getElementById('stop').click()")
+    check_call(measured)
+
+
+def test_events_are_read_as_python_reads_them(browser: Chromium, server: ServerProcess) -> None:
+    browser.open(server.url)
+    examples = json.loads(EVENTS.read_text())
+    script = "(async (texts) => { const { decode } = await import('/src/events.js'); return texts.map(decode); })"
+    decoded = browser.evaluate(f"{script}({json.dumps([json.dumps(example) for example in examples])})")
+    assert [{"v": 1} | event for event in decoded] == examples
+    unknown = browser.evaluate(f"{script}({json.dumps([json.dumps({'v': 1, 'type': 'song'})])})")
+    assert unknown == [None]
+    with pytest.raises(RuntimeError, match="version"):
+        browser.evaluate(f"{script}({json.dumps([json.dumps({'v': 2, 'type': 'error'})])})")
+
+
+def test_a_lost_server_and_a_busy_one_are_explained(browser: Chromium, chromium_path: str, microphone: Path) -> None:
+    with ServerProcess() as process:
+        browser.open(process.url)
+        browser.evaluate("document.getElementById('start').click()")
+        browser.wait_for("document.body.dataset.state === 'live'")
+        with Chromium(chromium_path, microphone) as second:
+            second.open(process.url)
+            second.evaluate("document.getElementById('start').click()")
+            second.wait_for("document.body.dataset.state === 'error'")
+            assert "Someone else" in second.evaluate("document.getElementById('state').textContent")
+    browser.wait_for("document.body.dataset.state === 'error'", timeout_s=30)
+    assert "ress Start" in browser.evaluate("document.getElementById('advice').textContent")
+
+
+def test_a_blocked_microphone_is_explained(chromium_path: str, microphone: Path, server: ServerProcess) -> None:
+    with Chromium(chromium_path, microphone, grant=False) as browser:
+        browser.open(server.url)
+        browser.evaluate("document.getElementById('start').click()")
+        browser.wait_for("document.body.dataset.state === 'error'")
+        assert "blocked" in browser.evaluate("document.getElementById('state').textContent")
+        assert "address bar" in browser.evaluate("document.getElementById('advice').textContent")
+
+
+def test_the_page_can_be_used_from_the_keyboard(browser: Chromium, server: ServerProcess) -> None:
+    browser.open(server.url)
+    order = []
+    for _ in range(3):
+        for kind in ("keyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        order.append(browser.evaluate("document.activeElement.id"))
+    assert order == ["start", "device", "hear"]
+    assert browser.evaluate("document.querySelector('.badge').textContent") == "synthetic"
+    assert browser.evaluate("document.getElementById('avatar').muted") is True
