@@ -46,7 +46,7 @@ def run_server(config: ServerConfig) -> int:
     try:
         listener = _bind(config)
     except ServerConfigError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"nerf-lipsync: {error}\n")
         return EXIT_CONFIG
     run_dir = Path(tempfile.mkdtemp(prefix="nerf-lipsync-"))
     try:
@@ -139,7 +139,7 @@ class Supervisor:
             if code is None:
                 continue
             if code == _EXIT_CANNOT_LOAD and child.name == "engine":
-                return 1
+                return EXIT_CONFIG
             now = time.monotonic()
             if len(child.restarts) == _MOST_RESTARTS and now - child.restarts[0] < _RESTART_WINDOW_S:
                 sys.stderr.write(f"the {child.name} process keeps ending (exit code {code}); giving up\n")

@@ -12,7 +12,7 @@ from stream_server.engine.parent import die_with_parent, ignore_terminal_interru
 from stream_server.log_setup import set_up_logging
 
 EXIT_CANNOT_LOAD = 3
-"""The avatar cannot be loaded; starting again would not help."""
+"""The avatar, or what it needs, is missing or damaged: starting again would not help, and the user can mend it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,14 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     ignore_terminal_interrupt()
     config = ServerConfig.from_json(sys.stdin.read())
     set_up_logging("engine", config.log_level)
+    from model.errors import ModelError
     from stream_server.engine.loading import load
     from stream_server.engine.process import Engine
 
     try:
         loaded = load(config)
-    except Exception as error:  # the supervisor prints the line and stops
+    except ModelError as error:
         logging.getLogger(__name__).debug("loading failed", exc_info=True)
-        sys.stderr.write(f"cannot load the avatar: {error}\n")
+        sys.stderr.write(f"nerf-lipsync: cannot load the avatar: {' '.join(str(error).split())}\n")
         return EXIT_CANNOT_LOAD
     Engine(loaded, Path(socket_path)).run()
     return 0

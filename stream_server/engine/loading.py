@@ -6,6 +6,7 @@ import importlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,12 +39,16 @@ class PipelineLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A warm pipeline, what it costs, and how to make neutral controls for it."""
+    """A warm pipeline, what it costs, how to make neutral controls for it, and where its mouth is.
+
+    `mouth_box` is x0, y0, x1, y1 as shares of the picture.
+    """
 
     pipeline: PipelineLike
     held_fps: float
     step_ms: float
     neutral_controls: Callable[[], Any]
+    mouth_box: tuple[float, float, float, float]
 
 
 def load(config: ServerConfig) -> Loaded:
@@ -59,7 +64,6 @@ def load(config: ServerConfig) -> Loaded:
 def describe(loaded: Loaded) -> dict[str, Any]:
     """What the worker and the page need to know, as plain JSON values."""
     spec = loaded.pipeline.spec
-    box = getattr(loaded.pipeline, "mouth_box", None)
     return {
         "name": str(spec.avatar),
         "size": int(spec.size),
@@ -71,7 +75,7 @@ def describe(loaded: Loaded) -> dict[str, Any]:
         "instruction_set": str(spec.instruction_set),
         "held_fps": round(loaded.held_fps, 1),
         "step_ms": round(loaded.step_ms, 2),
-        "mouth_box": None if box is None else [float(edge) for edge in box],
+        "mouth_box": list(loaded.mouth_box),
         "synthetic": True,
     }
 
@@ -94,7 +98,15 @@ def _load_avatar(config: ServerConfig) -> Loaded:
     sizes = tuple(size for size in (256, 192, 128) if size <= config.size)
     capacity = capacity_module.choose_size(load_size, sizes)
     controls: Callable[[], Any] = importlib.import_module("model.state").Controls
-    return Loaded(capacity.pipeline, float(capacity.fps), _step_ms(capacity.pipeline, controls), controls)
+    step_ms = _step_ms(capacity.pipeline, controls)
+    return Loaded(capacity.pipeline, float(capacity.fps), step_ms, controls, _mouth_box(config.avatar))
+
+
+def _mouth_box(avatar: str | None) -> tuple[float, float, float, float]:
+    avatar_module = importlib.import_module("model.avatar")
+    folder = avatar_module.DEFAULT_AVATAR if avatar is None else Path(avatar)
+    x0, y0, x1, y1 = (float(edge) for edge in avatar_module.read_avatar_config(folder).mouth_box)
+    return x0, y0, x1, y1
 
 
 def _load_named(config: ServerConfig, name: str) -> Loaded:
@@ -102,7 +114,9 @@ def _load_named(config: ServerConfig, name: str) -> Loaded:
     pipeline_class = getattr(importlib.import_module(module_name), attribute)
     pipeline: PipelineLike = pipeline_class.load(config.avatar, size=config.size, steps=config.steps)
     step_ms = _step_ms(pipeline, lambda: None)
-    return Loaded(pipeline, pipeline.spec.hop_frames * 1000.0 / step_ms, step_ms, lambda: None)
+    return Loaded(
+        pipeline, pipeline.spec.hop_frames * 1000.0 / step_ms, step_ms, lambda: None, pipeline_class.mouth_box
+    )
 
 
 def _step_ms(pipeline: PipelineLike, controls: Callable[[], Any], steps: int = 12) -> float:

@@ -190,6 +190,12 @@ def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
     assert "choose another with --port" in done.stderr
 
 
+def test_an_avatar_that_is_not_there_is_one_line_and_exit_code_2() -> None:
+    done = _serve("--port", "0", "--avatar", "no-such-folder")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "cannot load the avatar" in done.stderr
+
+
 def test_listening_to_the_world_without_a_token_is_refused() -> None:
     done = _serve("--host", "0.0.0.0")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
