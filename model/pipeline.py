@@ -136,7 +136,9 @@ class AvatarPipeline:
         clock.lap("sampler")
         decoded = self.stack.decode(latents)[:, -self.spec.hop_frames :]
         for row, state in enumerate(states):
-            gate = open_gate(features[row].numpy(), state.gate, self.spec.hop_frames, self._gate_config)
+            heard = features[row].numpy()
+            peak = state.speech.peak_log10(len(heard))
+            gate = open_gate(heard, peak, state.gate, self.spec.hop_frames, self._gate_config)
             decoded[row] *= gate[:, None]
         motions = self.retarget(self._space.clamp(decoded))
         clock.lap("decode")

@@ -1,6 +1,6 @@
-"""Write the figures of benchmarks/results/*.json into README.md and docs/benchmarks.md. Usage: figures_table.py [--check]
+"""Write the figures of benchmarks/results/*.json into README.md and docs/benchmarks.md.
 
-README shows the chosen few; docs/benchmarks.md shows all. `--check` changes nothing and exits 1 when they are stale.
+Usage: figures_table.py [--check]. README shows the chosen few; docs/benchmarks.md shows all. `--check` changes nothing and exits 1 when they are stale.
 """
 
 from __future__ import annotations
@@ -62,8 +62,12 @@ def _readme(results: dict[str, Results]) -> str:
 def _all(results: dict[str, Results]) -> str:
     parts = []
     for name, result in results.items():
-        machine = f"{result.hardware.get('cores')} cores, {result.hardware.get('cpu')}, GPU {result.hardware.get('gpu')}"
-        parts.append(f"### {name}\n\n`{result.command}` at {result.commit}, {result.date}; {machine}. Data: {result.data}.\n")
+        machine = (
+            f"{result.hardware.get('cores')} cores, {result.hardware.get('cpu')}, GPU {result.hardware.get('gpu')}"
+        )
+        parts.append(
+            f"### {name}\n\n`{result.command}` at {result.commit}, {result.date}; {machine}. Data: {result.data}.\n"
+        )
         parts.append("| figure | value | spread | goal | |\n|---|---|---|---|---|")
         for figure_name, figure in result.figures.items():
             spread = "" if figure.spread is None else f"{figure.spread:.3g}"

@@ -8,7 +8,7 @@ of three frames within the clip): equal energy, other phonemes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ class LipClip:
     edge: Tensor  # (T, 256)
     truth: Array  # (T, 32)
     energy: Array  # (T,) log10 mean power of each frame
+    peak: Array  # (T,) log10 power of each frame's loudest band
 
 
 def evaluate_lips(grid: Path, *, steps: int = 2, strangers: Path | None = None, samples: int = 8) -> dict[str, Figure]:
@@ -60,17 +61,20 @@ def lip_clip(clip: GridClip, motion: Array, stack: MotionStack) -> LipClip:
     hop = speech.hop_samples
     audio = np.pad(clip.audio, (0, max(0, (frames + 6) * 640 - len(clip.audio))))
     committed, edge = torch.zeros(frames, 256), torch.zeros(frames, 256)
+    peak = np.zeros(frames, np.float32)
     for index in range((frames + 4) // 2 + 1):
         part = audio[index * hop : (index + 1) * hop]
         speech.advance(np.pad(part, (0, hop - len(part))), state)
         row = speech.features([state])[0]
+        heard = state.peak_log10(4)
         for offset, (target, frame) in enumerate(
             [(committed, 2 * index - 2), (committed, 2 * index - 1), (edge, 2 * index), (edge, 2 * index + 1)]
         ):
             if 0 <= frame < frames:
                 target[frame] = row[offset]
+                peak[frame] = heard[offset]
     power = [np.mean(audio[t * 640 : (t + 1) * 640] ** 2) for t in range(frames)]
-    return LipClip(committed, edge, motion, np.log10(np.array(power) + 1e-6).astype(np.float32))
+    return LipClip(committed, edge, motion, np.log10(np.array(power) + 1e-6).astype(np.float32), peak)
 
 
 def stream_motion(clip: LipClip, stack: MotionStack, generator: MotionGenerator, *, seed: int = 0) -> Array:
@@ -79,11 +83,13 @@ def stream_motion(clip: LipClip, stack: MotionStack, generator: MotionGenerator,
     frames = len(clip.committed)
     pad = torch.zeros(4, 256)
     committed, edge = (torch.cat([pad[:2], part, pad]) for part in (clip.committed, clip.edge))
+    padded_peak = np.pad(clip.peak, (2, 4), constant_values=-10.0)
     parts = []
     for hop in range(0, frames + 2, 2):
         features = torch.cat([committed[hop : hop + 2], edge[hop + 2 : hop + 4]])
         decoded = stack.decode(generator.step(features[None], [state]))[0, -2:]
-        parts.append(decoded * open_gate(features.numpy(), gate, 2, config)[:, None])
+        peak = padded_peak[hop : hop + 4]
+        parts.append(decoded * open_gate(features.numpy(), peak, gate, 2, config)[:, None])
     return np.concatenate(parts)[2 : 2 + frames]
 
 
@@ -147,7 +153,7 @@ def stranger_figures(folder: Path, stack: MotionStack, space: MotionSpace) -> di
 
 def _shuffle(clip: LipClip, seed: int) -> LipClip:
     committed, edge = shuffled(clip.committed[None], clip.edge[None], seed=seed)
-    return LipClip(committed[0], edge[0], clip.truth, clip.energy)
+    return replace(clip, committed=committed[0], edge=edge[0])
 
 
 def _lag(made: list[Array], truth: list[Array], lag: int) -> float:

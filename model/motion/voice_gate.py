@@ -16,10 +16,18 @@ from model.speech.phonemes import SILENCE_INDEX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateConfig:
-    """Speech probability that starts and fully opens the gate; frames it stays open; frames it takes to close."""
+    """When the gate opens and closes.
+
+    start, full: Speech probability that starts and fully opens it.
+    faint_log10, audible_log10: Peak band power below which nothing counts as speech, and above which everything may
+        (white noise at -40 dBFS peaks at -2.5, quiet speech above -1).
+    hold_frames, close_frames: Frames it stays open after speech, and takes to close.
+    """
 
     start: float = 0.25
     full: float = 0.6
+    faint_log10: float = -2.4
+    audible_log10: float = -2.0
     hold_frames: int = 5
     close_frames: int = 6
 
@@ -33,10 +41,15 @@ class GateState:
 
 
 def open_gate(
-    features: NDArray[np.float32], state: GateState, hop_frames: int, config: GateConfig
+    features: NDArray[np.float32],  # (hop + lookahead, 256)
+    peak_log10: NDArray[np.float32],  # (hop + lookahead,): the frames' loudest band, log10 power
+    state: GateState,
+    hop_frames: int,
+    config: GateConfig,
 ) -> NDArray[np.float32]:
-    """(hop_frames,) gate values 0..1 of the hop's frames; features (hop + lookahead, 256); changes `state`."""
-    speech = 1.0 - features[:, SILENCE_INDEX]
+    """(hop_frames,) gate values 0..1 of the hop's frames; changes `state`."""
+    audible = (peak_log10 - config.faint_log10) / (config.audible_log10 - config.faint_log10)
+    speech = (1.0 - features[:, SILENCE_INDEX]) * np.clip(audible, 0.0, 1.0)
     out = np.zeros(hop_frames, np.float32)
     for i in range(hop_frames):
         heard = float(speech[i : i + 3].max())

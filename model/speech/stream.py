@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.speech.log_mel import HOP_SAMPLES, SILENCE, LogMel, LogMelState
+from model.speech.log_mel import HOP_SAMPLES, RANGE_LOG10, SILENCE, LogMel, LogMelState
 from model.speech.speech_model import COLUMNS_PER_FRAME, SpeechModel
 
 
@@ -20,6 +20,12 @@ class SpeechState:
 
     columns: NDArray[np.float32]  # (window_columns, mels), newest last
     log_mel: LogMelState = field(default_factory=LogMelState)
+
+    def peak_log10(self, last_frames: int) -> NDArray[np.float32]:
+        """Loudest band of each of the last frames, (last_frames,), log10 power by today's running maximum."""
+        columns = self.columns[-last_frames * COLUMNS_PER_FRAME :]
+        peak = columns.reshape(last_frames, -1).max(1)
+        return np.asarray((peak - 1.0) * (RANGE_LOG10 / 2) + self.log_mel.maximum, np.float32)
 
     @classmethod
     def start(cls, window_columns: int, num_mels: int) -> SpeechState:

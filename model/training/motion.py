@@ -29,10 +29,10 @@ Validate = Callable[[TemporalUNet], dict[str, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MotionTrainConfig:
-    """Preset `lite`: about 25 minutes on one AVX512-BF16 core."""
+    """Preset `lite`: about 20 minutes on one AVX512-BF16 core."""
 
     run: RunConfig = field(
-        default_factory=lambda: RunConfig(steps=4500, batch=64, learning_rate=6e-4, warmup_steps=150)
+        default_factory=lambda: RunConfig(steps=2600, batch=64, learning_rate=6e-4, warmup_steps=150)
     )
     model: UNetConfig = field(default_factory=UNetConfig)
     voices: int = 3

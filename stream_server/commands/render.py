@@ -23,12 +23,14 @@ def render(
     motion_out: Annotated[Path | None, typer.Option(help="npz with motion and ARKit coefficients")] = None,
 ) -> None:
     """Make a video of an avatar saying what is in an audio file."""
+    import torch
     from rich.progress import Progress
 
     from model.errors import InputError
     from model.render_video import RenderOptions, render_video
     from model.state import Controls
 
+    torch.set_num_threads(1)  # small layers: more threads only wait for each other
     if size % 2:
         raise InputError(f"--size must be even, got {size}")
     options = RenderOptions(

@@ -106,17 +106,20 @@ def test_blinks_come_at_human_rates_and_depend_on_seed_and_frame_only() -> None:
 def test_gate_closes_in_silence_only_and_opens_with_look_ahead() -> None:
     silent, loud = np.zeros((4, 256), np.float32), np.zeros((4, 256), np.float32)
     silent[:, 0] = 1.0
-    state, config = GateState(), GateConfig()
-    assert open_gate(silent, state, 2, config).max() == 0.0
+    state, config, audible = GateState(), GateConfig(), np.zeros(4, np.float32)
+    assert open_gate(silent, audible, state, 2, config).max() == 0.0
+    assert (
+        open_gate(loud, audible - 2.5, state, 2, config).max() == 0.0
+    )  # faint noise, whatever the encoder takes it for
     ahead = silent.copy()
     ahead[2:, 0] = 0.0  # speech in the look-ahead frames
-    assert open_gate(ahead, state, 2, config)[0] > 0.0
+    assert open_gate(ahead, audible, state, 2, config)[0] > 0.0
     for _ in range(3):
-        open_gate(loud, state, 2, config)
+        open_gate(loud, audible, state, 2, config)
     assert state.value == 1.0
-    assert open_gate(silent, state, 2, config).min() == 1.0  # a closure inside a word
+    assert open_gate(silent, audible, state, 2, config).min() == 1.0  # a closure inside a word
     for _ in range(10):
-        closed = open_gate(silent, state, 2, config)
+        closed = open_gate(silent, audible, state, 2, config)
     assert closed.max() == 0.0
 
 
