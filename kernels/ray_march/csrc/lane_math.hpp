@@ -11,12 +11,12 @@ inline typename L::F polynomial(const float (&c)[N], typename L::F x) {
   return y;
 }
 
-// exp(x) for x clamped to -87..88: 2^n 2^f with |f| <= 1/2.
+// exp(x) for x clamped to -80..88 (no subnormals here or in small multiples): 2^n 2^f with |f| <= 1/2.
 template <class L>
 inline typename L::F exponential(typename L::F x) {
   constexpr float kExp2[7] = {1.0f,           0.693147207f,   0.240226512f,  0.0555032721f,
                               0.0096180256f, 0.00134004322f, 0.00015469732f};
-  x = L::min(L::max(x, L::set(-87.0f)), L::set(88.0f));
+  x = L::min(L::max(x, L::set(-80.0f)), L::set(88.0f));
   const typename L::F y = x * L::set(1.44269504f);
   const typename L::F n = L::floor(y + L::set(0.5f));
   // x - n ln 2 in two parts, then back to base 2: keeps the relative error flat for large |x|.

@@ -1,4 +1,4 @@
-// The rays of one tile: made, moved to their next occupied sample, accumulated, and written when they end.
+// The rays a worker has in hand: made tile by tile, moved to their next occupied sample, accumulated, and written when they end.
 //
 // Positions are p = o + (near + (k + 0.5) step) d in float32, multiplied and added in that order without fused
 // operations, in every instruction set and in reference.py: all of them look at the same points.
@@ -9,10 +9,10 @@
 namespace {
 
 struct alignas(64) Rays {
-  typedef float Lane[kTileRays + kPad];
-  Lane dx, dy, dz, near, k, far, skip, where;  // skip: whole steps per voxel; where: y * kTileSide + x in the tile
+  typedef float Lane[kPoolRays + kPad];
+  Lane dx, dy, dz, near, k, far, skip, pixel;  // skip: whole steps per voxel; pixel: y * width + x (< 2^24)
   Lane transmittance, r, g, b;
-  alignas(64) float px[kTileRays + kPad], py[kTileRays + kPad], pz[kTileRays + kPad];
+  Lane px, py, pz;  // the next samples
 };
 
 template <class L>
@@ -23,14 +23,14 @@ inline void slab(typename L::F d, float lo, float hi, float o, typename L::F& ne
   far = L::min(far, L::max(a, b));
 }
 
-// Rays of one tile that can meet matter. Returns their number.
+// Appends the rays of one tile that can meet matter to the n in hand. Returns how many there are then.
 template <class L>
-int make_rays(const FrameView& f, int tile, Rays& s) {
+int make_rays(const FrameView& f, int tile, Rays& s, int n) {
   typedef typename L::F F;
   const int tile_x = tile % f.tiles_x * kTileSide, tile_y = tile / f.tiles_x * kTileSide;
   const float* m = f.rotation;
   const F one = L::set(1.0f);
-  int n = 0;
+  const int before = n;
   for (int row = 0; row < kTileSide && tile_y + row < f.height; row++) {
     const int y = tile_y + row;
     const F v = (L::set((float)y) + L::set(0.5f) - L::set(f.cy)) / L::set(f.fy);
@@ -62,10 +62,10 @@ int make_rays(const FrameView& f, int tile, Rays& s) {
       L::compress(s.k + n, in, k);
       L::compress(s.far + n, in, far);
       L::compress(s.skip + n, in, skip);
-      n += L::compress(s.where + n, in, L::iota() + L::set((float)(row * kTileSide + col)));
+      n += L::compress(s.pixel + n, in, L::iota() + L::set((float)(y * f.width + x)));
     }
   }
-  for (int i = 0; i < n; i += L::W) {
+  for (int i = before; i < n; i += L::W) {
     L::store(s.transmittance + i, one);
     L::store(s.r + i, L::set(0.0f));
     L::store(s.g + i, L::set(0.0f));
@@ -76,7 +76,7 @@ int make_rays(const FrameView& f, int tile, Rays& s) {
 
 // Writes the pixels of the lanes in `ended` of the packet at i.
 template <class L>
-inline void write_pixels(const FrameView& f, int tile, const Rays& s, int i, unsigned ended) {
+inline void write_pixels(const FrameView& f, const Rays& s, int i, unsigned ended) {
   typedef typename L::F F;
   const F one = L::set(1.0f), transmittance = L::load(s.transmittance + i), alpha = one - transmittance;
   const F scale = L::select(L::less(L::set(f.termination), transmittance), one, one / alpha);
@@ -85,10 +85,9 @@ inline void write_pixels(const FrameView& f, int tile, const Rays& s, int i, uns
   L::store(rgba[1], L::load(s.g + i) * scale);
   L::store(rgba[2], L::load(s.b + i) * scale);
   L::store(rgba[3], alpha * scale);
-  const int tile_x = tile % f.tiles_x * kTileSide, tile_y = tile / f.tiles_x * kTileSide;
   for (; ended; ended &= ended - 1) {
-    const int lane = __builtin_ctz(ended), where = (int)s.where[i + lane];
-    float* pixel = f.out + ((long)(tile_y + where / kTileSide) * f.width + tile_x + where % kTileSide) * 4;
+    const int lane = __builtin_ctz(ended);
+    float* pixel = f.out + (long)s.pixel[i + lane] * 4;
     for (int c = 0; c < 4; c++) pixel[c] = rgba[c][lane];
   }
 }
@@ -113,10 +112,10 @@ inline typename L::I voxel(const FrameView& f, typename L::F x) {
 // Moves every ray to its next sample in an occupied voxel. Rays that have none are written and dropped, the others
 // close up, so that sample i belongs to ray i. Returns how many are left.
 template <class L>
-int next_samples(const FrameView& f, int tile, Rays& s, int n, NlsStats& stats) {
+int next_samples(const FrameView& f, Rays& s, int n, NlsStats& stats) {
   typedef typename L::F F;
   typedef typename L::M M;
-  float* const lanes[] = {s.dx, s.dy, s.dz, s.near, s.k, s.far, s.skip, s.where, s.transmittance, s.r, s.g, s.b};
+  float* const lanes[] = {s.dx, s.dy, s.dz, s.near, s.k, s.far, s.skip, s.pixel, s.transmittance, s.r, s.g, s.b};
   int left = 0;
   for (int base = 0; base < n; base += L::W * kInterleave) {
     F k[kInterleave];
@@ -151,7 +150,7 @@ int next_samples(const FrameView& f, int tile, Rays& s, int n, NlsStats& stats) 
       const Position<L> p(f, s, i, k[q]);
       L::store(s.k + i, k[q]);
       const unsigned keep = L::bits(found[q]), ended = L::bits(L::first(n - i)) & ~keep;
-      if (ended) write_pixels<L>(f, tile, s, i, ended);
+      if (ended) write_pixels<L>(f, s, i, ended);
       L::compress(s.px + left, found[q], p.x);
       L::compress(s.py + left, found[q], p.y);
       L::compress(s.pz + left, found[q], p.z);

@@ -1,6 +1,23 @@
 #include "scene.hpp"
 
+#include <atomic>
 #include <cstring>
+
+namespace {
+
+// Hands each tile to one worker.
+struct TileSource {
+  int tiles;
+  std::atomic<int> taken{0};
+  explicit TileSource(int count) : tiles(count) {}
+  static int next(void* self) {
+    TileSource& source = *static_cast<TileSource*>(self);
+    const int tile = source.taken.fetch_add(1, std::memory_order_relaxed);
+    return tile < source.tiles ? tile : -1;
+  }
+};
+
+}  // namespace
 
 NlsScene::NlsScene(const NlsField& field, const KernelTable& table, int threads)
     : table_(table), net_(1), pool_(threads) {
@@ -95,9 +112,10 @@ void NlsScene::render(const NlsFrame& frame, float* out, NlsStats& stats) {
   view_.profile = frame.profile;
   std::memset(out, 0, sizeof(float) * 4 * static_cast<size_t>(frame.height) * static_cast<size_t>(frame.width));
   for (NlsStats& s : worker_stats_) s = NlsStats{};
-  pool_.run(view_.tiles, [this](int worker, int tile) {
+  TileSource source{view_.tiles};
+  pool_.run([&](int worker) {
     const auto index = static_cast<size_t>(worker);
-    table_.render_tile(view_, tile, scratch_[index].get(), worker_stats_[index]);
+    table_.render_tiles(view_, TileSource::next, &source, scratch_[index].get(), worker_stats_[index]);
   });
   stats = NlsStats{};
   for (const NlsStats& s : worker_stats_) {

@@ -1,4 +1,4 @@
-// One tile, start to end: the loop that ties rays, features and MLP together, and the table entry for it.
+// A worker's frame: the loop that ties rays, features and MLP together, and the table entry for it.
 #pragma once
 #include <time.h>
 
@@ -9,12 +9,12 @@
 namespace {
 
 constexpr int kBatchPad = 12;
-constexpr int kRawStride = kTileRays + kPad;
+constexpr int kRawStride = kPoolRays + kPad;
 
 template <class L, class Net>
 struct alignas(64) Scratch {
   Rays rays;
-  alignas(64) typename Net::Act x[(kTileRays + kBatchPad) * Net::kRow];
+  alignas(64) typename Net::Act x[(kPoolRays + kBatchPad) * Net::kRow];
   alignas(64) float raw[4 * kRawStride];
 };
 
@@ -25,7 +25,7 @@ inline int64_t now_ns() {
 }
 
 template <class L, class Net>
-void render_tile(const FrameView& f, int tile, void* memory, NlsStats& stats) {
+void render_tiles(const FrameView& f, int (*next_tile)(void*), void* source, void* memory, NlsStats& stats) {
   Scratch<L, Net>& s = *(Scratch<L, Net>*)memory;
   int64_t mark = f.profile ? now_ns() : 0;
   const auto lap = [&](int64_t& total) {
@@ -34,12 +34,18 @@ void render_tile(const FrameView& f, int tile, void* memory, NlsStats& stats) {
     total += now - mark;
     mark = now;
   };
-  int n = make_rays<L>(f, tile, s.rays);
-  stats.rays += n;
-  while (n) {
-    n = next_samples<L>(f, tile, s.rays, n, stats);
+  int n = 0;
+  for (bool more = true; more || n;) {
+    while (more && n <= kRefillRays) {
+      const int tile = next_tile(source);
+      more = tile >= 0;
+      if (!more) break;
+      const int total = make_rays<L>(f, tile, s.rays, n);
+      stats.rays += total - n;
+      n = total;
+    }
+    n = next_samples<L>(f, s.rays, n, stats);
     lap(stats.march_ns);
-    if (!n) break;
     stats.samples += n;
     make_features<L, Net>(f, s.rays.px, s.rays.py, s.rays.pz, n, s.x);
     lap(stats.features_ns);
@@ -52,7 +58,7 @@ void render_tile(const FrameView& f, int tile, void* memory, NlsStats& stats) {
 
 template <class L, class Net>
 constexpr KernelTable make_table(int isa) {
-  return {isa, L::kBlockVectors * L::W, sizeof(typename L::Plane) == 4, sizeof(Scratch<L, Net>), render_tile<L, Net>,
+  return {isa, L::kBlockVectors * L::W, sizeof(typename L::Plane) == 4, sizeof(Scratch<L, Net>), render_tiles<L, Net>,
           composite_i420<L>};
 }
 

@@ -11,6 +11,8 @@ constexpr int kHidden = 64;
 constexpr int kOutputs = 4;
 constexpr int kTileSide = 16;  // pixels
 constexpr int kTileRays = kTileSide * kTileSide;
+constexpr int kRefillRays = 160;  // with fewer rays left, a worker takes another tile: batches stay full
+constexpr int kPoolRays = kRefillRays + kTileRays;
 constexpr int kCellSide = 8;  // pixels: cells of the near/far map
 constexpr int kMaxLanes = 16;
 constexpr int kInterleave = 4;  // packets marched together, to hide the latency of the look-up
@@ -57,7 +59,9 @@ struct KernelTable {
   int chunk;         // outputs per chunk of the packed weights
   bool planes_f32;   // wants FrameView::planes_f32
   unsigned long scratch_bytes;
-  void (*render_tile)(const FrameView& frame, int tile, void* scratch, NlsStats& stats);
+  // Renders tiles until next_tile(source) returns a negative number.
+  void (*render_tiles)(const FrameView& frame, int (*next_tile)(void* source), void* source, void* scratch,
+                       NlsStats& stats);
   void (*composite_i420)(const float* rgba, const uint8_t* underlay, int height, int width, uint8_t* out);
 };
 

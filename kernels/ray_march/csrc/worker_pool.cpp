@@ -21,21 +21,15 @@ void WorkerPool::stop() {
   threads_.clear();
 }
 
-void WorkerPool::take_items(int worker) {
-  for (int item; (item = next_.fetch_add(1, std::memory_order_relaxed)) < items_;) (*task_)(worker, item);
-}
-
-void WorkerPool::run(int items, const std::function<void(int, int)>& task) {
+void WorkerPool::run(const std::function<void(int)>& task) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     task_ = &task;
-    items_ = items;
-    next_.store(0, std::memory_order_relaxed);
     busy_ = static_cast<int>(threads_.size());
     round_++;
   }
   start_.notify_all();
-  take_items(0);
+  task(0);
   std::unique_lock<std::mutex> lock(mutex_);
   done_.wait(lock, [this] { return busy_ == 0; });
 }
@@ -49,7 +43,7 @@ void WorkerPool::loop(int worker) {
       if (stopping_) return;
       seen = round_;
     }
-    take_items(worker);
+    (*task_)(worker);
     std::lock_guard<std::mutex> lock(mutex_);
     if (--busy_ == 0) done_.notify_one();
   }
