@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 EXIT_CONFIG = 2
 _EXIT_CANNOT_LOAD = 3  # stream_server.engine.__main__.EXIT_CANNOT_LOAD
 _WATCH_S = 0.1
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+"""Waiting threads of these pools spin: on two cores OpenBLAS's second thread took half a core from everyone."""
 _END_S = 5.0
 _MOST_RESTARTS = 5
 _RESTART_WINDOW_S = 60.0
@@ -124,7 +126,9 @@ class Supervisor:
 
     def _start(self, child: _Child) -> None:
         command = [sys.executable, "-m", f"stream_server.{child.name}", *child.arguments]
-        child.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=child.descriptors)
+        child.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, pass_fds=child.descriptors, env=os.environ | _ONE_THREAD
+        )
         assert child.process.stdin is not None
         try:
             with child.process.stdin as pipe:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stream_server.config import ServerConfig
-from stream_server.engine.parent import die_with_parent, ignore_terminal_interrupt
+from stream_server.engine.parent import die_with_parent, ignore_terminal_interrupt, prefer_real_time
 from stream_server.log_setup import set_up_logging
 
 EXIT_CANNOT_LOAD = 3
@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     socket_path, parent_pid = (sys.argv[1:] if argv is None else list(argv))[:2]
     die_with_parent(int(parent_pid))
     ignore_terminal_interrupt()
+    prefer_real_time()
     config = ServerConfig.from_json(sys.stdin.read())
     set_up_logging("engine", config.log_level)
     from model.errors import ModelError

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 
-__all__ = ["die_with_parent", "ignore_terminal_interrupt"]
+__all__ = ["die_with_parent", "ignore_terminal_interrupt", "prefer_real_time"]
 
 _PR_SET_PDEATHSIG = 1
+_NICE = -5
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -25,3 +27,9 @@ def die_with_parent(parent_pid: int) -> None:
 def ignore_terminal_interrupt() -> None:
     """Ctrl-C reaches the whole process group; the supervisor alone decides what to do with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def prefer_real_time() -> None:
+    """Go before ordinary processes where the system allows it: a late frame is a lost frame."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)

@@ -62,7 +62,7 @@ class PlayoutDelay:
     """How long after its arrival a sample leaves: the look-ahead plus a margin that follows what frames need.
 
     The margin aims at the 95th percentile of the last 64 hops' lateness plus `safety_ms`, and moves slowly
-    (8 % of real time up, 1 % down), so that sound and picture stretch without a jump.
+    (8 % of real time up, 2 % down), so that sound and picture stretch without a jump.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class PlayoutDelay:
         ranked = sorted(self._lateness_ns)
         target_ns = self._clip(ranked[(len(ranked) * 95) // 100] + self._safety_ns)
         step_ns = target_ns - self._margin_ns
-        self._margin_ns += max(-elapsed_ns // 100, min(elapsed_ns * 8 // 100, step_ns))
+        self._margin_ns += max(-elapsed_ns // 50, min(elapsed_ns * 8 // 100, step_ns))
 
     def _clip(self, margin_ns: int) -> int:
         return max(self._limits_ns[0], min(self._limits_ns[1], margin_ns))

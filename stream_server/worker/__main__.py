@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stream_server.config import ServerConfig, is_loopback
-from stream_server.engine.parent import die_with_parent, ignore_terminal_interrupt
+from stream_server.engine.parent import die_with_parent, ignore_terminal_interrupt, prefer_real_time
 from stream_server.log_setup import set_up_logging
 from stream_server.worker import aiortc_bridge
 from stream_server.worker.control import ControlServer
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_dir, parent_pid = (sys.argv[1:] if argv is None else list(argv))[:2]
     die_with_parent(int(parent_pid))
     ignore_terminal_interrupt()
+    prefer_real_time()
     config = ServerConfig.from_json(sys.stdin.read())
     set_up_logging("worker", config.log_level)
     aiortc_bridge.offer_host_addresses(loopback=is_loopback(config.host))
