@@ -90,6 +90,8 @@ def analyse(raw: dict[str, Any], connect_s: float) -> Measured:
         server_ms["lookahead+pace"] = round(float(np.median([s["lookahead"] + s["pace"] for s in stages])), 1)
         for name in ("submit", "queue", "engine", "return", "hold"):
             server_ms[name] = round(float(np.median([s[name] for s in stages])), 1)
+        for name in timings[0]["engine_ms"]:
+            server_ms[f"engine_{name}"] = round(float(np.median([t["engine_ms"][name] for t in timings])), 1)
         server_ms["total"] = round(float(np.median([t["total_ms"] for t in timings])), 1)
     return Measured(
         connect_s=connect_s,
@@ -150,7 +152,7 @@ def _latency(raw: dict[str, Any]) -> dict[str, float]:
     times, level = _captured(raw)
     guess = shown[0][1] - shown[0][0] * 40.0  # capture of position 0 lies somewhat before this
     best = (-2.0, 0.0)
-    for shift in np.arange(-900.0, 100.0, 2.0):
+    for shift in np.arange(-1500.0, 0.0, 2.0):
         at = media_ms + guess + shift
         inside = (at > times[0]) & (at < times[-1])
         if inside.sum() > 100:
