@@ -1,0 +1,1 @@
+"""Training entries, one per stage; offline only."""

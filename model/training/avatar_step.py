@@ -1,0 +1,150 @@
+"""One training step of the avatar: march the rays, composite over torso and background, losses.
+
+A no-gradient pass over all samples in occupied voxels finds those that carry weight; only these are evaluated again
+with gradients. The step is the serving step, shifted at random, so that the learned surfaces do not depend on where
+samples fall.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.radiance.field import FrameConditions, RadianceField
+from model.radiance.occupancy import OccupancyGrid, WeightTracker
+from model.radiance.renderer import Intrinsics, ray_box, ray_directions
+from model.radiance.torso import TorsoLayer
+from model.training.ray_sampling import RayBatch
+
+MIN_TRANSMITTANCE = 2e-3
+MIN_WEIGHT = 1e-4
+KEEP_ANYWAY = 0.01
+CHARBONNIER_EPS = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossWeights:
+    """Weights against the composite's color error."""
+
+    head_opacity: float = 0.15
+    depth_spread: float = 1.0
+    warp_smoothness: float = 20.0
+
+
+class Marched(NamedTuple):
+    """Head layer of a batch, before compositing."""
+
+    color: Tensor  # (R, 3) premultiplied
+    opacity: Tensor  # (R,)
+    depth_spread: Tensor  # () mean over rays of the weighted depth variance, canonical units squared
+    seen_samples: int
+    kept_samples: int
+
+
+def march(
+    field: RadianceField,
+    conditions: FrameConditions,
+    batch: RayBatch,
+    cameras: Tensor,  # (F, 3, 4) of the batch's frames
+    lens: Intrinsics,
+    occupancy: OccupancyGrid,
+    tracker: WeightTracker,
+    generator: torch.Generator,
+) -> Marched:
+    """Composite the head along every ray of the batch. Differentiable in the field and the conditions."""
+    origins, directions = batch_rays(batch, cameras, lens)
+    near, far = ray_box(origins, directions, occupancy.box_lo, occupancy.box_hi)
+    step = field.config.step
+    count = max(1, math.ceil(float((far - near).clamp(min=0).max()) / step) + 1)
+    shift = torch.rand(len(near), 1, generator=generator)
+    t = near[:, None] + (torch.arange(count) - 0.5 + shift) * step
+    points = (origins[:, None] + t[..., None] * directions[:, None]).view(-1, 3)
+    voxels = occupancy.voxel_index(points)
+    inside = ((t > near[:, None]) & (t < far[:, None])).view(-1)
+    candidates = (inside & occupancy.occupied.view(-1)[voxels]).nonzero()[:, 0]
+    kept = _visible(field, conditions, batch.counts, points, candidates, count, voxels, tracker, generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        density, rgb = field.density_and_color(points[kept], _frame_counts(kept, batch.counts, count), conditions)
+    total = len(near) * count
+    alpha = torch.zeros(total).index_put((kept,), 1 - torch.exp(-density * step)).view(-1, count)
+    colors = torch.zeros(total, 3).index_put((kept,), rgb.float()).view(-1, count, 3)
+    weights = alpha * _before(alpha)
+    opacity = weights.sum(1)
+    depth = (t - near[:, None]).clamp(0)
+    mean = ((weights * depth).sum(1) / (opacity + 1e-6)).detach()
+    spread = (weights * (depth - mean[:, None]) ** 2).sum(1).mean()
+    return Marched((weights[..., None] * colors).sum(1), opacity, spread, len(candidates), len(kept))
+
+
+def batch_rays(batch: RayBatch, cameras: Tensor, lens: Intrinsics) -> tuple[Tensor, Tensor]:
+    """Origins and unit directions (R, 3) in canonical axes."""
+    frame = torch.arange(len(batch.counts)).repeat_interleave(torch.tensor(batch.counts))
+    return cameras[frame, :, 3], ray_directions(batch.columns, batch.rows, lens, cameras[frame, :, :3])
+
+
+def composite_loss(
+    marched: Marched,
+    batch: RayBatch,
+    torso: TorsoLayer,
+    backgrounds: Tensor,  # (F, 3), 0..1
+    weights: LossWeights,
+) -> tuple[Tensor, float]:
+    """Loss over the batch, and the plain mean squared color error for the log."""
+    frame = torch.arange(len(batch.counts)).repeat_interleave(torch.tensor(batch.counts))
+    background = backgrounds[frame]
+    layer = torso(batch.rows, batch.columns, batch.size_px)
+    under = layer[:, :3] + (1 - layer[:, 3:]) * background
+    predicted = marched.color + (1 - marched.opacity[:, None]) * under
+    wanted = batch.rgba[:, :3] + (1 - batch.rgba[:, 3:]) * background
+    squared = (predicted - wanted) ** 2
+    color = (torch.sqrt(squared + CHARBONNIER_EPS**2) - CHARBONNIER_EPS).mean() * CHARBONNIER_EPS * 2
+    opacity = ((marched.opacity - batch.head) ** 2).mean()
+    loss = color + weights.head_opacity * opacity + weights.depth_spread * marched.depth_spread
+    return loss, float(squared.detach().mean())
+
+
+def smoothness(grid: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring nodes of (..., Gz, Gy, Gx)."""
+    along = [grid.diff(dim=axis).square().mean() for axis in (-1, -2, -3)]
+    return along[0] + along[1] + along[2]
+
+
+def _visible(
+    field: RadianceField,
+    conditions: FrameConditions,
+    ray_counts: list[int],
+    points: Tensor,
+    candidates: Tensor,
+    count: int,
+    voxels: Tensor,
+    tracker: WeightTracker,
+    generator: torch.Generator,
+) -> Tensor:
+    """Indices of the samples that carry weight; tells the tracker every weight."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        frames = FrameConditions(*(part.detach() for part in conditions))
+        density, _ = field.density_and_color(points[candidates], _frame_counts(candidates, ray_counts, count), frames)
+        alpha = torch.zeros(len(points)).index_put((candidates,), 1 - torch.exp(-density * field.config.step))
+        before = _before(alpha.view(-1, count)).view(-1)[candidates]
+        weight = before * alpha[candidates]
+        tracker.observe(voxels[candidates], weight)
+        lucky = torch.rand(len(candidates), generator=generator) < KEEP_ANYWAY
+        keep = (before > MIN_TRANSMITTANCE) & ((weight > MIN_WEIGHT) | lucky)
+    return candidates[keep]
+
+
+def _before(alpha: Tensor) -> Tensor:
+    """Transmittance before each sample of (R, S)."""
+    through = torch.cumprod(1 - alpha + 1e-10, 1)
+    return torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], 1)
+
+
+def _frame_counts(indices: Tensor, ray_counts: list[int], samples_per_ray: int) -> list[int]:
+    """How many of the sorted flat sample indices belong to each frame."""
+    ends = torch.tensor(ray_counts).cumsum(0) * samples_per_ray
+    found = torch.searchsorted(indices, ends)
+    return [int(n) for n in found.diff(prepend=found.new_zeros(1))]

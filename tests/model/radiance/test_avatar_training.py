@@ -1,0 +1,113 @@
+"""Training on a tiny capture: it learns, resumes exactly, and exports an avatar that renders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.avatar import load_avatar
+from model.data.capture import Capture, CaptureFrames, load_motion
+from model.errors import DataError
+from model.radiance.camera import CameraConfig, HeadPose
+from model.radiance.config import FieldConfig
+from model.radiance.serving import AvatarRenderer
+from model.training.avatar import AvatarTraining, AvatarTrainingConfig, run_training
+from model.training.avatar_export import export_avatar
+
+TINY = AvatarTrainingConfig(
+    steps=60,
+    size_px=32,
+    frames_per_step=4,
+    samples_per_step=4000,
+    max_rays=256,
+    grid_size=16,
+    prune_start=20,
+    prune_every=10,
+    warmup_steps=5,
+    log_every=10,
+    save_every=1000,
+)
+
+
+@pytest.fixture
+def config(tiny_field_config: FieldConfig) -> AvatarTrainingConfig:
+    return dataclasses.replace(TINY, field=dataclasses.replace(tiny_field_config, step=0.06))
+
+
+def test_training_learns_the_picture(
+    config: AvatarTrainingConfig, tiny_frames: CaptureFrames, camera: CameraConfig
+) -> None:
+    training = AvatarTraining(dataclasses.replace(config, steps=80), tiny_frames, camera)
+    psnr = [training.train_step()["psnr"] for _ in range(80)]
+    assert np.mean(psnr[-10:]) > np.mean(psnr[:5]) + 2.5, [round(p, 1) for p in psnr[::10]]
+
+
+def test_resuming_equals_not_stopping(
+    config: AvatarTrainingConfig, tiny_frames: CaptureFrames, camera: CameraConfig, tmp_path: Path
+) -> None:
+    whole = AvatarTraining(config, tiny_frames, camera)
+    for _ in range(24):
+        whole.train_step()
+    first = AvatarTraining(config, tiny_frames, camera)
+    for _ in range(12):
+        first.train_step()
+    first.save(tmp_path / "state.safetensors")
+    second = AvatarTraining(config, tiny_frames, camera)
+    second.load(tmp_path / "state.safetensors")
+    for _ in range(12):
+        second.train_step()
+    assert second.step == whole.step
+    for name, value in whole.modules.state_dict().items():
+        torch.testing.assert_close(second.modules.state_dict()[name], value, rtol=0, atol=0)
+    assert bool((second.occupancy.occupied == whole.occupancy.occupied).all())
+
+
+def test_half_size_comes_first(config: AvatarTrainingConfig, tiny_frames: CaptureFrames, camera: CameraConfig) -> None:
+    training = AvatarTraining(dataclasses.replace(config, half_size_share=0.5), tiny_frames, camera)
+    assert sorted(training.samplers) == [16, 32]
+    training.train_step()
+
+
+def test_the_whole_way_to_a_folder(
+    capture_folder: Path, camera: CameraConfig, tiny_motion: np.ndarray, tmp_path: Path
+) -> None:
+    """Kernel sizes, a few steps: curve written, avatar loads, renders, describes itself."""
+    capture = Capture.open(capture_folder)
+    frames = capture.frames("train", 32, tiny_motion, tmp_path / "cache")
+    field = FieldConfig(resolution=8, warp_shape=(4, 4, 4), warp_bases=10)
+    settings = dataclasses.replace(TINY, steps=30, field=field)
+    training = AvatarTraining(settings, frames, camera)
+    run_training(training, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/curve.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    folder = tmp_path / "avatar"
+    export_avatar(training, capture, folder, name="tiny", motion_space="m", licence="none", provenance="test")
+    avatar = load_avatar(folder, motion_space="m")
+    assert (folder / "preview.jpg").is_file()
+    picture = AvatarRenderer(avatar, size_px=32).render(np.zeros(32, np.float32), HeadPose())
+    assert picture.shape == (48, 32)
+
+
+def test_cached_pictures_equal_fresh_ones(capture_folder: Path, tiny_motion: np.ndarray, tmp_path: Path) -> None:
+    capture = Capture.open(capture_folder)
+    fresh = capture.frames("train", 16, tiny_motion, tmp_path / "cache")
+    again = capture.frames("train", 16, tiny_motion, tmp_path / "cache")
+    np.testing.assert_array_equal(fresh.rgba, again.rgba)
+    np.testing.assert_array_equal(fresh.head, again.head)
+
+
+def test_captures_and_motion_files_that_are_not(capture_folder: Path, tiny_motion: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a capture"):
+        Capture.open(tmp_path)
+    with pytest.raises(DataError, match="8 frames, the motion file 7"):
+        Capture.open(capture_folder).frames("train", 16, tiny_motion[:7])
+    (capture_folder / "train/3.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="damaged"):
+        Capture.open(capture_folder).frames("train", 16, tiny_motion)
+    with pytest.raises(DataError, match="cannot read"):
+        load_motion(tmp_path / "none.npz")
