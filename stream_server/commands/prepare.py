@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stream_server.commands import train_avatar
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -35,4 +37,5 @@ def grid(
 
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
+    train_avatar.register_prepare(app)
     parent.add_typer(app, name="prepare")
