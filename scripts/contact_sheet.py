@@ -1,6 +1,6 @@
 """Contact sheet of an avatar: mouth shapes, a blink, brows and head turns, beside the capture where it has the frame.
 
-    python scripts/contact_sheet.py OUT.png [--avatar DIR] [--capture DIR --motion M.npz] [--size 256] [--mouth]
+python scripts/contact_sheet.py OUT.png [--avatar DIR] [--capture DIR --motion M.npz] [--size 256] [--mouth]
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ def _captured(
                 sheet.add(f"{label}{' (capture)' if source else ''}", picture[crop] if crop else picture)
 
 
-def _sequence_rows(
-    frames: CaptureFrames, coefficients: NDArray[np.float32], names: list[str]
-) -> list[tuple[str, int]]:
+def _sequence_rows(frames: CaptureFrames, coefficients: NDArray[np.float32], names: list[str]) -> list[tuple[str, int]]:
     jaw = coefficients[:, names.index("jawOpen")]
     lids = frames.motion[:, 20:22].max(1)
     awake = np.where(lids < 0.2, jaw, -1)
@@ -114,9 +112,7 @@ def _sequence_rows(
     ]
 
 
-def _acted_rows(
-    frames: CaptureFrames, coefficients: NDArray[np.float32], names: list[str]
-) -> list[tuple[str, int]]:
+def _acted_rows(frames: CaptureFrames, coefficients: NDArray[np.float32], names: list[str]) -> list[tuple[str, int]]:
     acted = np.array([kind == "acted" for kind in frames.kind])
 
     def strongest(name: str) -> int:
@@ -158,7 +154,7 @@ def _truth(frames: CaptureFrames, index: int, renderer: AvatarRenderer) -> Pictu
 
 
 def _mouth_crop(renderer: AvatarRenderer) -> tuple[slice, slice]:
-    x0, y0, x1, y1 = (round(v * 256) for v in renderer.avatar.config.mouth_box)
+    x0, y0, x1, _ = (round(v * 256) for v in renderer.avatar.config.mouth_box)
     return slice(y0 - 6, y0 - 6 + (x1 - x0) + 12), slice(x0 - 6, x1 + 6)
 
 

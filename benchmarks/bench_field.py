@@ -1,0 +1,173 @@
+"""Measures the avatar's field on held-out frames of its capture: quality, kernel against torch reference, samples.
+
+    python benchmarks/bench_field.py --capture DIR --motion M.npz [--avatar DIR] [--json R.json]
+
+PSNR in dB over 8-bit display values at 256 px. `sequence`: the whole picture with torso, over the avatar's own
+background; head = pixels more than half covered by head labels; mouth = the frame's lip box. `novel`: camera turned
+instead of the head, head labels only, premultiplied RGBA (torso and camera are still in training, so the torso layer
+does not apply).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kernels.ray_march import FrameInputs
+from model.avatar import load_avatar
+from model.data.capture import Capture, CaptureFrames, load_motion
+from model.radiance.camera import cam_to_canonical
+from model.radiance.export import field_from_arrays
+from model.radiance.field import RadianceField
+from model.radiance.occupancy import OccupancyGrid
+from model.radiance.renderer import Intrinsics, render_reference
+from model.radiance.serving import AvatarRenderer, field_arrays
+from model.results import Figure, new_results, write_results
+
+SIZE_PX = 256
+SEQUENCE_STRIDE = 9
+REFERENCE_EVERY = 6
+TIMED_FRAMES = 30
+Picture = NDArray[np.float32]
+
+
+class Measure:
+    """Squared errors by name; PSNR is the mean over frames."""
+
+    def __init__(self) -> None:
+        self.psnr: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, name: str, found: Picture, wanted: Picture) -> None:
+        """One frame's (or region's) values, 0..1."""
+        if found.size:
+            self.psnr[name].append(-10 * float(np.log10(np.mean((found - wanted) ** 2) + 1e-10)))
+
+    def mean(self, name: str) -> float:
+        """Mean over frames, dB."""
+        return float(np.mean(self.psnr[name]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; write a results file when asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--capture", type=Path, required=True)
+    parser.add_argument("--motion", type=Path, required=True)
+    parser.add_argument("--avatar", type=Path)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    renderer = AvatarRenderer(load_avatar(args.avatar), size_px=SIZE_PX)
+    capture, motion = Capture.open(args.capture), load_motion(args.motion)
+    measure, samples = Measure(), []
+    for split, stride in (("sequence", SEQUENCE_STRIDE), ("novel", 1)):
+        frames = capture.frames(split, SIZE_PX, motion, args.cache)
+        for count, index in enumerate(range(0, len(frames), stride)):
+            inputs = frame_inputs(renderer, frames, index)
+            head = renderer.marcher.render(inputs)
+            samples.append(_samples_per_ray(renderer, head))
+            score(measure, split, renderer, frames, index, head)
+            if count % REFERENCE_EVERY == 0:
+                compare_reference(measure, renderer, inputs, head)
+    render_ms = time_render(renderer, capture, motion, args.cache)
+    figures = _figures(measure, float(np.mean(samples)), render_ms)
+    for name, figure in figures.items():
+        print(f"{name:34} {figure.value:8.2f} {figure.unit}")
+    if args.json:
+        data = "data/capture: 25 frames of sequence, 60 of novel; neither was trained on"
+        write_results(args.json, new_results(figures, command="python benchmarks/bench_field.py", data=data))
+    return 0
+
+
+def frame_inputs(renderer: AvatarRenderer, frames: CaptureFrames, index: int) -> FrameInputs:
+    """The kernel's inputs for a captured frame."""
+    space = renderer.avatar.config.space
+    camera = cam_to_canonical(frames.head_to_world[index], frames.cam_to_world[index], space)
+    return renderer.conditioner.frame_inputs_for_camera(frames.motion[index], frames.rotvec[index], camera, SIZE_PX)
+
+
+def score(
+    measure: Measure, split: str, renderer: AvatarRenderer, frames: CaptureFrames, index: int, head: Picture
+) -> None:
+    """Whole picture, head and mouth of one frame."""
+    if split == "novel":
+        found, wanted = head, frames.head_only(index)
+    else:
+        under = renderer.underlay(renderer.background).astype(np.float32) / 255
+        found = head[..., :3] + (1 - head[..., 3:]) * under
+        rgba = frames.rgba[index].astype(np.float32) / 255
+        behind = renderer.background.picture(SIZE_PX) / 255
+        wanted = np.asarray(rgba[..., :3] + (1 - rgba[..., 3:]) * behind, np.float32)
+    covered = frames.head[index] > 127
+    x0, y0, x1, y1 = (round(float(v)) for v in frames.mouth_box[index])
+    measure.add(f"{split}_whole", found, wanted)
+    measure.add(f"{split}_head", found[covered][:, :3], wanted[covered][:, :3])
+    measure.add(f"{split}_mouth", found[y0:y1, x0:x1, :3], wanted[y0:y1, x0:x1, :3])
+
+
+def compare_reference(measure: Measure, renderer: AvatarRenderer, inputs: FrameInputs, head: Picture) -> None:
+    """Kernel against the torch reference at the same samples, and against a dense march at a quarter of the step."""
+    config, arrays = renderer.avatar.config.field_config, renderer.avatar.arrays
+    field = field_from_arrays(RadianceField(config), arrays).requires_grad_(False)
+    occupancy = OccupancyGrid(torch.from_numpy(field_arrays(renderer.avatar).occupancy))
+    conditions = FrameTensors(inputs)
+    lens = Intrinsics(inputs.fx, inputs.fy, inputs.cx, inputs.cy)
+    camera = torch.from_numpy(inputs.cam_to_canonical)
+    reference, _ = render_reference(field, occupancy, conditions.conditions, camera, lens, SIZE_PX)
+    measure.add("kernel_against_reference", head, reference.numpy())
+    fine, _ = render_reference(
+        field, occupancy, conditions.conditions, camera, lens, SIZE_PX, step=config.step / 4, dense=True
+    )
+    measure.add("kernel_against_dense", head, fine.numpy())
+
+
+class FrameTensors:
+    """The kernel's per-frame inputs as the module's conditions."""
+
+    def __init__(self, inputs: FrameInputs) -> None:
+        from model.radiance.field import FrameConditions
+
+        warp = np.ascontiguousarray(inputs.warp.transpose(3, 2, 1, 0))[None]
+        self.conditions = FrameConditions(
+            torch.from_numpy(inputs.bias1)[None], torch.from_numpy(inputs.bias2)[None], torch.from_numpy(warp)
+        )
+
+
+def time_render(
+    renderer: AvatarRenderer, capture: Capture, motion: NDArray[np.float32], cache: Path | None
+) -> list[float]:
+    """Milliseconds of conditioning + march + colour for consecutive frames, one thread."""
+    frames = capture.frames("sequence", SIZE_PX, motion, cache)
+    times = []
+    for index in range(TIMED_FRAMES):
+        began = time.perf_counter()
+        renderer.composite(renderer.marcher.render(frame_inputs(renderer, frames, index)))
+        times.append((time.perf_counter() - began) * 1e3)
+    return sorted(times)
+
+
+def _samples_per_ray(renderer: AvatarRenderer, head: Picture) -> float:
+    stats = renderer.marcher.render_stats
+    return stats.samples / max(1, int((head[..., 3] > 0.01).sum())) if stats else float("nan")
+
+
+def _figures(measure: Measure, samples_per_ray: float, render_ms: list[float]) -> dict[str, Figure]:
+    figures = {
+        f"{name}_psnr": Figure(value=round(measure.mean(name), 2), unit="dB", better="higher")
+        for name in sorted(measure.psnr)
+    }
+    figures["samples_per_head_ray"] = Figure(value=round(samples_per_ray, 2), unit="samples", better="lower")
+    median = render_ms[len(render_ms) // 2]
+    figures["frame_ms_median"] = Figure(value=round(median, 2), unit="ms", better="lower")
+    return figures
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
