@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 EXIT_CONFIG = 2
 _EXIT_CANNOT_LOAD = 3  # stream_server.engine.__main__.EXIT_CANNOT_LOAD
 _WATCH_S = 0.1
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Waiting threads of these pools spin: on two cores OpenBLAS's second thread took half a core from everyone."""
 _END_S = 5.0
 _MOST_RESTARTS = 5

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     socket_path, parent_pid = (sys.argv[1:] if argv is None else list(argv))[:2]
     die_with_parent(int(parent_pid))
     ignore_terminal_interrupt()
-    prefer_real_time()
+    prefer_real_time(-5)
     config = ServerConfig.from_json(sys.stdin.read())
     set_up_logging("engine", config.log_level)
     from model.errors import ModelError

@@ -11,7 +11,6 @@ import sys
 __all__ = ["die_with_parent", "ignore_terminal_interrupt", "prefer_real_time"]
 
 _PR_SET_PDEATHSIG = 1
-_NICE = -5
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -29,7 +28,7 @@ def ignore_terminal_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def prefer_real_time() -> None:
+def prefer_real_time(nice: int) -> None:
     """Go before ordinary processes where the system allows it: a late frame is a lost frame."""
     with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+        os.setpriority(os.PRIO_PROCESS, 0, min(nice, os.getpriority(os.PRIO_PROCESS, 0)))

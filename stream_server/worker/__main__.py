@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_dir, parent_pid = (sys.argv[1:] if argv is None else list(argv))[:2]
     die_with_parent(int(parent_pid))
     ignore_terminal_interrupt()
-    prefer_real_time()
+    prefer_real_time(-10)  # before the engine: it paces, and needs little
     config = ServerConfig.from_json(sys.stdin.read())
     set_up_logging("worker", config.log_level)
     aiortc_bridge.offer_host_addresses(loopback=is_loopback(config.host))
