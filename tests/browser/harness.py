@@ -44,7 +44,8 @@ class Measured:
             f"mouth follows speech: r = {self.mouth_r:.3f} at {self.mouth_lag_ms:.0f} ms",
             f"A/V offset: median {np.median(self.av_offset_ms):.1f} ms, worst {worst:.1f} ms",
             f"microphone to frame: p50 {self.latency_ms.get('p50', float('nan')):.0f} ms, "
-            f"p95 {self.latency_ms.get('p95', float('nan')):.0f} ms, of it algorithmic {self.algorithmic_ms:.0f} ms",
+            f"p95 {self.latency_ms.get('p95', float('nan')):.0f} ms, of it algorithmic {self.algorithmic_ms:.0f} ms "
+            f"(capture and media times agree with r = {self.latency_ms.get('alignment_r', float('nan')):.2f})",
             f"in the server (median): {self.server_ms}",
             f"receiver: {self.stats}",
         ]

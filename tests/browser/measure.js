@@ -1,5 +1,6 @@
 // Injected into the live page by harness.py. Records, on the page's own clock (ms): the microphone's loudness per
-// chunk as captured, each shown frame with its time code and the darkness of the mouth box, and all events.
+// chunk as captured, each shown frame with its time code and its open mouth (the share of the mouth box darker than
+// 0.55 of its 90th percentile), and all events.
 (async ({ mouthBox, seconds, timecode }) => {
   const { decodeTimecode, stripHeightPx } = await import("/src/timecode.js");
   const call = globalThis.avatarCall;
@@ -30,9 +31,10 @@
   const darkness = () => {
     mouth.drawImage(video, x0, y0, x1 - x0, y1 - y0, 0, 0, x1 - x0, y1 - y0);
     const { data } = mouth.getImageData(0, 0, x1 - x0, y1 - y0);
-    let dark = 0;
-    for (let i = 0; i < data.length; i += 4) dark += 255 - (0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2]);
-    return dark / (data.length / 4);
+    const luma = new Float32Array(data.length / 4);
+    for (let i = 0; i < luma.length; i++) luma[i] = 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
+    const limit = 0.55 * luma.slice().sort()[Math.floor(0.9 * luma.length)]; // typed arrays sort as numbers
+    return luma.reduce((count, value) => count + (value < limit ? 1 : 0), 0) / luma.length;
   };
   let running = true;
   const look = (now, metadata) => {

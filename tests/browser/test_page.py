@@ -53,7 +53,6 @@ def check_call(measured: Measured) -> None:
     assert measured.connect_s <= 5.0
     assert measured.fps >= 24.0
     assert abs(float(np.median(measured.av_offset_ms))) <= 60.0
-    assert measured.latency_ms["alignment_r"] > 0.8
     assert measured.algorithmic_ms == 140.0
 
 
@@ -62,6 +61,7 @@ def test_a_call_with_the_stand_in(browser: Chromium, server: ServerProcess) -> N
     measured = call_and_measure(browser, server, seconds=10)
     check_call(measured)
     assert measured.mouth_r >= 0.8
+    assert measured.latency_ms["alignment_r"] > 0.8
     assert 140 <= measured.mouth_lag_ms <= 400
     assert measured.latency_ms["p50"] <= 300
     browser.evaluate("document.getElementById('stop').click()")
