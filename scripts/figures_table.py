@@ -1,6 +1,7 @@
 """Write the figures of benchmarks/results/*.json into README.md and docs/benchmarks.md.
 
-Usage: figures_table.py [--check]. README shows the chosen few; docs/benchmarks.md shows all. `--check` changes nothing and exits 1 when they are stale.
+Usage: figures_table.py [--check]. README shows the chosen few, docs/benchmarks.md all. `--check` changes nothing and
+exits 1 when they are stale.
 """
 
 from __future__ import annotations
