@@ -57,7 +57,9 @@ def test_a_ring_of_another_shape_is_refused() -> None:
     ring.close()
 
 
-@pytest.mark.parametrize("data", [b"\xff" * 8, protocol._HEADER.pack(4, 0) + b"oops", protocol._HEADER.pack(2, 0) + b"[]"])
+@pytest.mark.parametrize(
+    "data", [b"\xff" * 8, protocol._HEADER.pack(4, 0) + b"oops", protocol._HEADER.pack(2, 0) + b"[]"]
+)
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
