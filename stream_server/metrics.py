@@ -13,6 +13,7 @@ class SessionCounters:
 
     packets_received: int = 0
     packets_late: int = 0
+    packets_stale: int = 0
     packets_concealed: int = 0
     blocks_filled: int = 0
     hops_sent: int = 0

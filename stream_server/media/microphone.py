@@ -4,9 +4,9 @@ Positions are contiguous: each block, real or made up, takes the next samples. W
 block is made up (concealment, then silence); after three in a row the microphone counts as stopped and blocks
 are made up exactly on time, so video never stalls.
 
-When packets come again they are either fresh (the microphone was off) or a stalled network's backlog, whose
-time has been filled already. A backlog comes faster than real time: its packets are dropped until the debt is
-paid, and those of a resumed microphone are not.
+When packets come again they are either fresh (the microphone was off) or a backlog (the network or the sender
+stalled) whose time has been filled already. A backlog brings the stream ahead of the clock: such packets are
+dropped until the debt is paid, so that a stall leaves no shift behind; those of a resumed microphone are not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ __all__ = ["Block", "MicrophoneStream"]
 _PATIENCE_NS = 60 * NS_PER_MS
 _STOPPED_PATIENCE_NS = 2 * NS_PER_MS
 _STOPPED_AFTER_BLOCKS = 3
-_BURST_NS = 8 * NS_PER_MS
+_AHEAD_NS = 12 * NS_PER_MS
+_CALM_BLOCKS = 50  # on time after that many packets: nothing of a backlog is left
 _MOST_FILLED_AT_ONCE = 25  # blocks; a longer standstill of this process restarts the clock
 
 
@@ -58,28 +59,28 @@ class MicrophoneStream:
         self._position = 0
         self._debt_blocks = 0
         self._filled_in_row = 0
-        self._arrived_ns: int | None = None
+        self._on_time = 0
 
     def push(self, sequence: int, payload: bytes, now_ns: int) -> list[Block]:
         """Take one packet; return the blocks that follow from it."""
         self._counters.packets_received += 1
-        since_ns = _PATIENCE_NS if self._arrived_ns is None else now_ns - self._arrived_ns
-        self._arrived_ns = now_ns
-        burst = since_ns < _BURST_NS
-        if not burst and since_ns < _PATIENCE_NS:
-            self._debt_blocks = 0  # the usual pace again: there is no backlog
         items = self._buffer.push(Packet(sequence, payload))
         self._counters.packets_late = self._buffer.late
         blocks = []
         for item in items:
-            if self._debt_blocks and burst:
+            if self._debt_blocks and self._ahead(now_ns):
                 self._debt_blocks -= 1
-                self._counters.packets_late += 1
+                self._on_time = 0
+                self._counters.packets_stale += 1
                 continue
+            self._on_time += 1
             blocks.append(self._block(item))
         if blocks:
+            if self._on_time >= _CALM_BLOCKS:
+                self._debt_blocks = 0
             self._filled_in_row = 0
-            self._clock.observe(self._position, now_ns)
+            if not self._debt_blocks:  # in debt, being ahead says nothing about the sender's clock
+                self._clock.observe(self._position, now_ns)
         return blocks
 
     def fill(self, now_ns: int) -> list[Block]:
@@ -97,6 +98,7 @@ class MicrophoneStream:
                 continue
             self._debt_blocks += 1
             self._filled_in_row += 1
+            self._on_time = 0
             self._counters.blocks_filled += 1
             blocks.append(self._take(self._concealer.conceal()))
         return blocks
@@ -105,6 +107,9 @@ class MicrophoneStream:
         stopped = self._filled_in_row >= _STOPPED_AFTER_BLOCKS
         patience_ns = _STOPPED_PATIENCE_NS if stopped else _PATIENCE_NS
         return now_ns > self._clock.time_ns(self._position + BLOCK_SAMPLES) + patience_ns
+
+    def _ahead(self, now_ns: int) -> bool:
+        return self._clock.time_ns(self._position + BLOCK_SAMPLES) > now_ns + _AHEAD_NS
 
     def _block(self, item: Packet | Lost) -> Block:
         samples = self._decode(item.payload) if isinstance(item, Packet) else None
