@@ -67,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if options.screenshot is not None:
                     browser.screenshot(options.screenshot)
     print("\n".join(measured.lines()))
+    if "p50" not in measured.latency_ms:
+        print("the stream was torn (is the machine busy?): nothing is recorded", file=sys.stderr)
+        return 1
     if options.json is not None:
         command = f"python benchmarks/bench_browser.py --seconds {options.seconds:g} --size {options.size}"
         data = "LibriSpeech utterances as Chromium's microphone, stock headless Chromium on the same machine"

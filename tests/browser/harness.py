@@ -19,6 +19,7 @@ from tests.stream_server.server_process import ServerProcess
 
 GRID_MS = 5.0
 _UTTERANCES = 4
+_LEAST_ALIGNMENT_R = 0.8
 
 
 @dataclass
@@ -160,6 +161,8 @@ def _latency(raw: dict[str, Any]) -> dict[str, float]:
             smooth = np.convolve(level, np.ones(2) / 2, mode="same")
             r = float(np.corrcoef(np.interp(at[inside], times, smooth), server[inside])[0, 1])
             best = max(best, (r, float(shift)))
+    if best[0] < _LEAST_ALIGNMENT_R:
+        return {"alignment_r": round(best[0], 3)}  # the stream was torn: no figure rather than a wrong one
     origin = guess + best[1]
     latency = np.array([shown_ms - (origin + index * 40.0 + 20.0) for index, shown_ms in shown])
     p50, p95 = np.percentile(latency, (50, 95))
