@@ -52,6 +52,7 @@ def build_app() -> typer.Typer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's idle second thread spins; products here are small
     command = typer.main.get_command(build_app())
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+for _pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_pool, "1")  # before NumPy and torch load: idle second threads spin on busy machines
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="also run the tests that take minutes")

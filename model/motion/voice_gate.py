@@ -24,12 +24,12 @@ class GateConfig:
     hold_frames, close_frames: Frames it stays open after speech, and takes to close.
     """
 
-    start: float = 0.25
-    full: float = 0.6
+    start: float = 0.08
+    full: float = 0.25
     faint_log10: float = -2.4
     audible_log10: float = -2.0
-    hold_frames: int = 5
-    close_frames: int = 6
+    hold_frames: int = 10
+    close_frames: int = 10
 
 
 @dataclass

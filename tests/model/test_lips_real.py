@@ -9,13 +9,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from model.data.grid import load_clips, prepare_folder
 from model.errors import DataError
 from model.evaluation.lips import correlation_figures, lip_clip
 from model.motion.space import load_motion_space
 from model.motion_stack import load_motion_stack
+from model.training.motion_check import mean_r
 from model.training.motion_targets import load_motion
 
 CLIPS = 6
@@ -43,6 +46,14 @@ def test_lips_follow_the_words_not_the_loudness(prepared: Path) -> None:
     assert figures["lip_opening_r"].value >= 0.75
     assert figures["drop_with_shuffled_phonemes"].value >= 0.3
     assert figures["best_lag_frames"].value == 0
+
+
+def test_the_vae_keeps_lip_opening(prepared: Path) -> None:
+    space, vae = load_motion_space(), load_motion_stack().vae
+    motion = np.stack(list(load_motion(prepared).values()))
+    with torch.inference_mode():
+        decoded = vae.decode(vae.encode(torch.from_numpy(motion))).numpy()
+    assert mean_r(space.lip_opening(motion), space.lip_opening(decoded)) >= 0.995
 
 
 def test_an_empty_folder_names_the_command(tmp_path: Path) -> None:

@@ -79,19 +79,6 @@ def test_vae_is_causal_and_streams() -> None:
         torch.testing.assert_close(vae.decode(latents[:, end - 10 : end])[:, -2:], whole[:, end - 2 : end])
 
 
-def test_shipped_vae_keeps_lip_opening() -> None:
-    from model.motion_stack import load_motion_stack
-
-    rng = np.random.default_rng(3)
-    motion = np.zeros((1, 200, 32), np.float32)
-    walk = rng.normal(size=(200, 16)).cumsum(0)
-    motion[0, :, :16] = (walk - walk.mean(0)) / walk.std(0)
-    vae = load_motion_stack().vae
-    with torch.inference_mode():
-        decoded = vae.decode(vae.encode(torch.from_numpy(motion))).numpy()
-    assert np.corrcoef(SPACE.lip_opening(motion)[0], SPACE.lip_opening(decoded)[0])[0, 1] >= 0.995
-
-
 def test_blinks_come_at_human_rates_and_depend_on_seed_and_frame_only() -> None:
     minutes = 10
     for seed in (0, 1, 2**40):
@@ -118,7 +105,7 @@ def test_gate_closes_in_silence_only_and_opens_with_look_ahead() -> None:
         open_gate(loud, audible, state, 2, config)
     assert state.value == 1.0
     assert open_gate(silent, audible, state, 2, config).min() == 1.0  # a closure inside a word
-    for _ in range(10):
+    for _ in range(config.hold_frames + config.close_frames):
         closed = open_gate(silent, audible, state, 2, config)
     assert closed.max() == 0.0
 
