@@ -74,6 +74,9 @@ def test_a_call_with_the_avatar(browser: Chromium) -> None:
         measured = call_and_measure(browser, avatar_server, seconds=20)
         browser.evaluate("document.getElementById('stop').click()")
     check_call(measured)
+    assert measured.mouth_r >= 0.35, "the mouth's darkness follows loudness; offline the ceiling is about 0.6"
+    assert 140 <= measured.mouth_lag_ms <= 700
+    assert 140 <= measured.latency_ms["p50"] <= 600, "a busy machine is allowed for; figures are in browser_loopback"
 
 
 def test_events_are_read_as_python_reads_them(browser: Chromium, server: ServerProcess) -> None:
