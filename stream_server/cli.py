@@ -52,7 +52,8 @@ def build_app() -> typer.Typer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's idle second thread spins; products here are small
+    for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(pool, "1")  # products here are small: second threads spin and collapse on busy machines
     command = typer.main.get_command(build_app())
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
