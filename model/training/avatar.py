@@ -26,11 +26,11 @@ from model.face.ict_head import IctHead
 from model.radiance.camera import CameraConfig, CanonicalSpace, cam_to_canonical
 from model.radiance.config import FieldConfig
 from model.radiance.field import RadianceField
-from model.radiance.occupancy import OccupancyGrid, WeightTracker, refine
+from model.radiance.occupancy import OccupancyGrid, WeightTracker, close_gaps, dilate, refine
 from model.radiance.renderer import Intrinsics
 from model.radiance.torso import TorsoLayer
 from model.training.avatar_start import first_torso, visual_hull
-from model.training.avatar_step import LossWeights, composite_loss, march, smoothness
+from model.training.avatar_step import LossWeights, RayEmphasis, composite_loss, march, smoothness
 from model.training.ray_sampling import RayBatch, RaySampler, RayShares, halve
 from model.training.warp_init import HeadMesh, face_warp, initialise_warp, neck_warp
 
@@ -54,7 +54,7 @@ class AvatarTrainingConfig:
     losses: LossWeights = dataclasses.field(default_factory=LossWeights)
     frames_per_step: int = 8
     samples_per_step: int = 40_000  # of the visibility pass; the number of rays follows
-    max_rays: int = 8192
+    max_rays: int = 4500
     plane_rate: float = 1.5e-2
     network_rate: float = 4e-3
     warp_rate: float = 4e-4
@@ -63,12 +63,17 @@ class AvatarTrainingConfig:
     decay_start: float = 0.15
     final_rate: float = 0.02
     motion_noise: float = 0.03
+    swapped_frames: int = 2  # per step: conditioned on another frame's head rotation, see `_emphasis`
+    swapped_color: float = 0.1
     spread_start: float = 0.1  # depth spread fades in from here over as long again
     prune_start: int = 150
     prune_every: int = 50
     prune_threshold: float = 0.03
     prune_decay: float = 0.6
+    tight_prune_decay: float = 0.93  # slower, so that a rare expression keeps its voxels
     grid_size: int = 64
+    tight_grid_share: float = 0.3  # from here on most steps march the grid without its dilation
+    tight_grid_every: int = 8  # ... all but every so many-th, which finds matter that has moved
     fine_grid_share: float = 0.15  # from here on the occupancy has twice the resolution
     warp_frames: int = 300
     save_every: int = 2000
@@ -84,7 +89,7 @@ class AvatarTrainingConfig:
 
 PRESETS = {
     "preview": AvatarTrainingConfig(steps=6_000, size_px=128),
-    "standard": AvatarTrainingConfig(steps=48_000, size_px=256, half_size_share=0.3),
+    "standard": AvatarTrainingConfig(steps=28_000, size_px=256, half_size_share=0.2),
 }
 
 
@@ -114,6 +119,7 @@ class AvatarTraining:
         self.torso = TorsoLayer(first_torso(frames))
         hull = visual_hull(frames, self.cameras, self._lens(frames.size_px), config.grid_size)
         self.occupancy = OccupancyGrid(hull)
+        self.tight = self.occupancy
         self.tracker = WeightTracker(config.grid_size, hull)
         self.modules = nn.ModuleDict({"field": self.field, "torso": self.torso})
         self.optimiser = self._optimiser()
@@ -137,22 +143,27 @@ class AvatarTraining:
         """
         config, generator = self.config, torch.Generator().manual_seed(self.config.seed * SEED_STRIDE + self.step)
         done = self.step / config.steps
+        full = done < config.tight_grid_share or self.step % config.tight_grid_every == 0
         size = config.size_px // 2 if done < config.half_size_share else config.size_px
         batch = self.samplers[size].draw(int(self.rays), config.frames_per_step, generator)
         backgrounds = torch.rand(len(batch.counts), 3, generator=generator)
         noise = config.motion_noise * torch.randn(len(batch.counts), self.motion.shape[1], generator=generator)
-        conditions = self.field.frame_conditions(self._noisy(batch, noise), self.rotvec[batch.frames])
+        others = torch.randint(len(self.rotvec), (self._swapped(batch),), generator=generator)
+        rotations = torch.cat([self.rotvec[others], self.rotvec[batch.frames[len(others) :]]])
+        conditions = self.field.frame_conditions(self._noisy(batch, noise), rotations)
         marched = march(
             self.field,
             conditions,
             batch,
             self.cameras[batch.frames],
             self._lens(size),
-            self.occupancy,
+            self.occupancy if full else self.tight,
             self.tracker,
             generator,
         )
-        loss, squared = composite_loss(marched, batch, self.torso, backgrounds, self._losses(done))
+        loss, squared = composite_loss(
+            marched, batch, self.torso, backgrounds, self._losses(done), self._emphasis(batch)
+        )
         if self.step % SMOOTHNESS_EVERY == 0:
             loss = loss + config.losses.warp_smoothness * smoothness(self.field.warp_basis)
         if not torch.isfinite(loss):
@@ -162,7 +173,7 @@ class AvatarTraining:
         loss.backward()
         self.optimiser.step()
         self.step += 1
-        self._after_step(marched.seen_samples)
+        self._after_step(marched.seen_samples if full == (done < config.tight_grid_share) else None)
         return {
             "loss": float(loss.detach()),
             "psnr": -10 * float(np.log10(squared + 1e-12)),
@@ -179,6 +190,7 @@ class AvatarTraining:
             tensors.update({f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()})
         tensors["tracker"] = self.tracker.weights
         tensors["limit"] = self.tracker.limit if self.tracker.limit is not None else self.occupancy.occupied
+        tensors["tight"] = self.tight.occupied
         tensors["occupied"] = self.occupancy.occupied
         tensors["progress"] = torch.tensor([self.step, self.rays, self.elapsed_s], dtype=torch.float64)
         save_checkpoint(path, tensors, kind=CHECKPOINT_KIND, config=self.config, shard_limit_bytes=1 << 40)
@@ -197,8 +209,29 @@ class AvatarTraining:
         self.tracker = WeightTracker(len(tensors["occupied"]), tensors["limit"])
         self.tracker.weights = tensors["tracker"]
         self.occupancy = OccupancyGrid(tensors["occupied"])
+        self.tight = OccupancyGrid(tensors["tight"])
         step, self.rays, self.elapsed_s = (float(v) for v in tensors["progress"])
         self.step = int(step)
+
+    def _swapped(self, batch: RayBatch) -> int:
+        return min(self.config.swapped_frames, len(batch.counts) - 1)
+
+    def _emphasis(self, batch: RayBatch) -> RayEmphasis:
+        """Full weight, but for the frames that come first with a foreign head rotation as their condition.
+
+        In a capture with a still camera the view from the head is a function of its rotation, so a field conditioned
+        on it could have a different shape for every pose. Where shape must not change (above the chin), silhouettes
+        have to agree under any rotation; color hardly counts there, for the shading is the other pose's.
+        """
+        count = sum(batch.counts[: self._swapped(batch)])
+        opacity = torch.ones(len(batch.rows))
+        color = torch.ones(len(batch.rows))
+        scale = batch.size_px / self.frames.size_px
+        chin = torch.from_numpy(self.frames.mouth_box[:, 3])[batch.frames] * scale
+        limit = chin.repeat_interleave(torch.tensor(batch.counts))[:count]
+        opacity[:count] = (batch.rows[:count] < limit).float()
+        color[:count] = opacity[:count] * self.config.swapped_color
+        return RayEmphasis(color, opacity)
 
     def _noisy(self, batch: RayBatch, noise: Tensor) -> Tensor:
         motion = self.motion[batch.frames]
@@ -241,18 +274,29 @@ class AvatarTraining:
         for group in self.optimiser.param_groups:
             group["lr"] = group["base_lr"] * warm * config.final_rate**late
 
-    def _after_step(self, seen_samples: int) -> None:
+    def _after_step(self, seen_samples: int | None) -> None:
+        """Set the number of rays by what the usual kind of step saw; refine and prune the occupancy."""
         config = self.config
-        self.rays = min(
-            float(config.max_rays), max(256.0, self.rays * (0.9 + 0.1 * config.samples_per_step / max(1, seen_samples)))
-        )
+        if seen_samples is not None:
+            self._set_rays(seen_samples)
         if self.tracker.size == config.grid_size and self.step >= config.fine_grid_share * config.steps:
             self.tracker.refine()
             self.occupancy = OccupancyGrid(refine(self.occupancy.occupied))
+            self.tight = self.occupancy
         if self.step >= config.prune_start and self.step % config.prune_every == 0:
-            found = self.tracker.grid(config.prune_threshold, dilation=1, decay=config.prune_decay)
-            if bool(found.occupied.any()):
-                self.occupancy = found
+            late = self.step >= config.tight_grid_share * config.steps
+            decay = config.tight_prune_decay if late else config.prune_decay
+            tight = self.tracker.grid(config.prune_threshold, dilation=0, decay=decay)
+            if bool(tight.occupied.any()):
+                self.tight = OccupancyGrid(close_gaps(tight.occupied))
+                self.occupancy = OccupancyGrid(dilate(tight.occupied, 1))
+                if self.tracker.limit is not None:
+                    self.occupancy = OccupancyGrid(self.occupancy.occupied & self.tracker.limit)
+
+    def _set_rays(self, seen_samples: int) -> None:
+        config = self.config
+        wanted = self.rays * (0.9 + 0.1 * config.samples_per_step / max(1, seen_samples))
+        self.rays = min(float(config.max_rays), max(256.0, wanted))
 
 
 def prepare_training(

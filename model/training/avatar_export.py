@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.avatar import FIELD_KIND, FORMAT_VERSION, AvatarConfig, Consent, load_avatar, write_avatar_config
 from model.checkpoint import save_checkpoint
@@ -28,6 +29,7 @@ SERVING_GRID = 128
 SERVING_FRAMES = 240
 SERVING_THRESHOLD = 0.02  # of a pixel's weight, seen in any frame
 PIXEL_STRIDE = 2
+BACKING_VOXELS = 2
 PREVIEW_PX = 256
 FRONTAL_RAD = 0.12
 
@@ -107,7 +109,11 @@ def train_avatar(
 
 
 def serving_occupancy(training: AvatarTraining) -> OccupancyGrid:
-    """(128^3) voxels that carried weight in any of a spread of training frames, all acted ones among them."""
+    """(128^3) voxels that carried weight in training or in any of a spread of frames, all acted ones among them.
+
+    Surfaces are thin, so a ray that slips through a pinhole would meet nothing: voxels behind matter, as the cameras
+    look, are kept as well. They cost next to nothing, for most rays end before them.
+    """
     frames, field = training.frames, training.field
     acted = [i for i, kind in enumerate(frames.kind) if kind == "acted"]
     spread = np.linspace(0, len(frames) - 1, min(SERVING_FRAMES, len(frames))).round().astype(int)
@@ -119,7 +125,24 @@ def serving_occupancy(training: AvatarTraining) -> OccupancyGrid:
             conditions = field.frame_conditions(training.motion[i : i + 1], training.rotvec[i : i + 1])
             _observe(training, conditions, i, lens, tracker, generator)
     found = tracker.grid(SERVING_THRESHOLD, dilation=0)
-    return OccupancyGrid(close_gaps(found.occupied))
+    occupied = close_gaps(found.occupied)
+    if training.tight.size == SERVING_GRID:
+        occupied |= training.tight.occupied
+    return OccupancyGrid(back_up(occupied, BACKING_VOXELS))
+
+
+def back_up(occupied: Tensor, voxels: int) -> Tensor:
+    """Occupancy (G, G, G) with `voxels` more behind matter (towards -z), the last layer one wider in x and y."""
+    backed = occupied.clone()
+    for _ in range(voxels):
+        backed[:, :, :-1] |= backed[:, :, 1:].clone()
+    wide = backed.clone()
+    wide[1:] |= backed[:-1]
+    wide[:-1] |= backed[1:]
+    wide[:, 1:] |= backed[:, :-1]
+    wide[:, :-1] |= backed[:, 1:]
+    backed[:, :, :-voxels] |= wide[:, :, voxels:]
+    return backed
 
 
 def _observe(

@@ -35,6 +35,13 @@ class LossWeights:
     warp_smoothness: float = 20.0
 
 
+class RayEmphasis(NamedTuple):
+    """Weight of each ray (R,) in the color and the opacity loss."""
+
+    color: Tensor
+    opacity: Tensor
+
+
 class Marched(NamedTuple):
     """Head layer of a batch, before compositing."""
 
@@ -92,8 +99,9 @@ def composite_loss(
     torso: TorsoLayer,
     backgrounds: Tensor,  # (F, 3), 0..1
     weights: LossWeights,
+    emphasis: RayEmphasis,
 ) -> tuple[Tensor, float]:
-    """Loss over the batch, and the plain mean squared color error for the log."""
+    """Loss over the batch, and the plain mean squared color error of the fully weighted rays for the log."""
     frame = torch.arange(len(batch.counts)).repeat_interleave(torch.tensor(batch.counts))
     background = backgrounds[frame]
     layer = torso(batch.rows, batch.columns, batch.size_px)
@@ -101,10 +109,11 @@ def composite_loss(
     predicted = marched.color + (1 - marched.opacity[:, None]) * under
     wanted = batch.rgba[:, :3] + (1 - batch.rgba[:, 3:]) * background
     squared = (predicted - wanted) ** 2
-    color = (torch.sqrt(squared + CHARBONNIER_EPS**2) - CHARBONNIER_EPS).mean() * CHARBONNIER_EPS * 2
-    opacity = ((marched.opacity - batch.head) ** 2).mean()
+    robust = (torch.sqrt(squared + CHARBONNIER_EPS**2) - CHARBONNIER_EPS) * CHARBONNIER_EPS * 2
+    color = (robust * emphasis.color[:, None]).mean()
+    opacity = ((marched.opacity - batch.head) ** 2 * emphasis.opacity).mean()
     loss = color + weights.head_opacity * opacity + weights.depth_spread * marched.depth_spread
-    return loss, float(squared.detach().mean())
+    return loss, float(squared.detach()[emphasis.color == 1].mean())
 
 
 def smoothness(grid: Tensor) -> Tensor:
