@@ -100,7 +100,8 @@ def _sequence_rows(frames: CaptureFrames, coefficients: NDArray[np.float32], nam
     jaw = coefficients[:, names.index("jawOpen")]
     lids = frames.motion[:, 20:22].max(1)
     awake = np.where(lids < 0.2, jaw, -1)
-    round_mouth = np.where(lids < 0.2, coefficients[:, names.index("mouthPucker")], -1)
+    rounded = coefficients[:, names.index("mouthPucker")] + coefficients[:, names.index("mouthFunnel")]
+    round_mouth = np.where(lids < 0.2, rounded - 0.7 * jaw, -9)
     middle = int(np.argmin(np.abs(awake - 0.5 * awake.max())))
     return [
         ("closed", int(np.argmin(np.where(lids < 0.2, jaw, 9)))),
