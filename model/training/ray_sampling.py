@@ -101,8 +101,8 @@ def halve(frames: CaptureFrames) -> CaptureFrames:
         size_px=size,
         rgba=rgba,
         head=head,
-        mouth_box=frames.mouth_box / 2,
-        eye_boxes=frames.eye_boxes / 2,
+        mouth_box=np.asarray(frames.mouth_box / 2, np.float32),
+        eye_boxes=np.asarray(frames.eye_boxes / 2, np.float32),
     )
 
 

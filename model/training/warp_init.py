@@ -83,10 +83,11 @@ def neck_warp(head_to_world: NDArray[np.float64], config: FieldConfig, space: Ca
     world = nodes @ rotation.T + shift
     rest = nodes.copy()
     for _ in range(8):
-        share = np.clip((rest[:, 1] - NECK_LOW_Y) / (NECK_HIGH_Y - NECK_LOW_Y), 0, 1)
-        share = (share * share * (3 - 2 * share))[:, None, None]
+        height = np.clip((rest[:, 1] - NECK_LOW_Y) / (NECK_HIGH_Y - NECK_LOW_Y), 0, 1)
+        share = (height * height * (3 - 2 * height))[:, None, None]
         blend = share * rotation + (1 - share) * np.eye(3)
-        rest = np.linalg.solve(blend, (world - share[:, :, 0] * shift)[..., None])[..., 0]
+        still = (world - share[:, :, 0] * shift)[..., None]
+        rest = np.asarray(np.linalg.solve(blend, still)[..., 0], np.float64)
     moved = torch.from_numpy((rest - nodes) / space.scale).float()
     gx, gy, gz = config.warp_shape
     return moved.view(gz, gy, gx, 3).permute(3, 0, 1, 2)
