@@ -128,9 +128,8 @@ def _mouth_follows(raw: dict[str, Any]) -> tuple[float, float]:
     dark = np.array([frame["dark"] for frame in raw["frames"]])
     grid = np.arange(max(times[0] + 1000, shown[0]), min(times[-1], shown[-1]), GRID_MS)
     mouth = np.interp(grid, shown, dark)
-    loud = 10 ** (level / 20)
     kernel = np.ones(4) / 4  # 40 ms
-    loud = np.convolve(loud, kernel, mode="same")
+    loud = np.convolve(level, kernel, mode="same")  # in dB, as ears count
     best = (-2.0, 0.0)
     for lag_ms in np.arange(0.0, 900.0, GRID_MS):
         r = float(np.corrcoef(mouth, np.interp(grid - lag_ms, times, loud))[0, 1])
