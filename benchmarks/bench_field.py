@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from kernels.ray_march import FrameInputs
 from model.avatar import load_avatar
 from model.data.capture import Capture, CaptureFrames, load_motion
-from model.radiance.camera import cam_to_canonical
+from model.radiance.camera import HeadPose, cam_to_canonical
 from model.radiance.export import field_from_arrays
 from model.radiance.field import RadianceField
 from model.radiance.occupancy import OccupancyGrid, dilate
@@ -35,6 +35,8 @@ SIZE_PX = 256
 SEQUENCE_STRIDE = 9
 REFERENCE_EVERY = 6
 TIMED_FRAMES = 30
+SWEEP_FRAMES = 40
+UNSTEADY_LEVELS = 4.0
 FLICKER_FIRST, FLICKER_FRAMES = 90, 30  # speech of the second clip
 Picture = NDArray[np.float32]
 
@@ -82,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = _figures(measure, float(np.mean(samples)), render_ms)
     figures["flicker_rms_levels"] = Figure(value=round(flicker[0], 2), unit="levels", better="lower")
     figures["true_change_rms_levels"] = Figure(value=round(flicker[1], 2), unit="levels", better="lower")
+    unsteady, rms = measure_sweep(renderer)
+    figures["sweep_unsteady_pixels"] = Figure(value=round(unsteady * 100, 3), unit="%", goal=0.5, better="lower")
+    figures["sweep_second_difference_rms"] = Figure(value=round(rms, 3), unit="levels", better="lower")
     for name, figure in figures.items():
         print(f"{name:34} {figure.value:8.2f} {figure.unit}")
     if args.json:
@@ -134,6 +139,19 @@ def measure_flicker(renderer: AvatarRenderer, frames: CaptureFrames) -> tuple[fl
             true.append(float(np.mean(wanted**2)))
         before = now
     return float(np.sqrt(np.mean(wrong))), float(np.sqrt(np.mean(true)))
+
+
+def measure_sweep(renderer: AvatarRenderer) -> tuple[float, float]:
+    """Shimmer in a slow turn of the head (0.1 degrees a frame, still face): second differences of 8-bit luma.
+
+    Returns the share of pixels whose RMS over the sweep exceeds 4 levels, and the RMS of all (rounding to 8 bits alone
+    gives about 0.7 where a picture changes).
+    """
+    motion = np.zeros(32, np.float32)
+    poses = [HeadPose(yaw_deg=-2 + 0.1 * i, pitch_deg=0.05 * i) for i in range(SWEEP_FRAMES)]
+    luma = np.stack([renderer.render(motion, pose)[:SIZE_PX].astype(np.float32) for pose in poses])
+    power = np.diff(luma, n=2, axis=0) ** 2
+    return float((np.sqrt(power.mean(0)) > UNSTEADY_LEVELS).mean()), float(np.sqrt(power.mean()))
 
 
 def compare_reference(measure: Measure, renderer: AvatarRenderer, inputs: FrameInputs, head: Picture) -> None:
