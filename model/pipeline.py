@@ -16,7 +16,7 @@ from model.errors import InputError
 from model.motion.idle import IdleMotion
 from model.motion.retarget import Retarget
 from model.motion.space import LID_CODES, load_motion_space
-from model.motion.voice_gate import GateConfig, open_gate
+from model.motion.voice_gate import GateConfig, audible_share, open_gate
 from model.motion_stack import MotionStack, load_motion_stack
 from model.radiance.camera import HeadPose
 from model.radiance.serving import AvatarRenderer
@@ -137,8 +137,9 @@ class AvatarPipeline:
         decoded = self.stack.decode(latents)[:, -self.spec.hop_frames :]
         for row, state in enumerate(states):
             heard = features[row].numpy()
-            peak = state.speech.peak_log10(len(heard))
-            gate = open_gate(heard, peak, state.gate, self.spec.hop_frames, self._gate_config)
+            peak, spread = state.speech.peak_log10(len(heard)), state.speech.spread_log10()
+            audible = audible_share(peak, spread, self._gate_config)
+            gate = open_gate(heard, audible, state.gate, self.spec.hop_frames, self._gate_config)
             decoded[row] *= gate[:, None]
         motions = self.retarget(self._space.clamp(decoded))
         clock.lap("decode")

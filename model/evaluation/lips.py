@@ -19,7 +19,7 @@ from torch import Tensor
 from model.data.grid import GridClip, load_clips
 from model.diffusion.generator import MotionGenerator
 from model.motion.space import MotionSpace, load_motion_space
-from model.motion.voice_gate import GateConfig, GateState, open_gate
+from model.motion.voice_gate import GateConfig, GateState, audible_share, open_gate
 from model.motion_stack import MotionStack, load_motion_stack
 from model.results import Figure
 from model.training.motion_check import mean_r, shuffled
@@ -37,7 +37,7 @@ class LipClip:
     edge: Tensor  # (T, 256)
     truth: Array  # (T, 32)
     energy: Array  # (T,) log10 mean power of each frame
-    peak: Array  # (T,) log10 power of each frame's loudest band
+    audible: Array  # (T,) what the voice gate is told of each frame's sound, 0..1
 
 
 def evaluate_lips(grid: Path, *, steps: int = 2, strangers: Path | None = None, samples: int = 8) -> dict[str, Figure]:
@@ -61,20 +61,20 @@ def lip_clip(clip: GridClip, motion: Array, stack: MotionStack) -> LipClip:
     hop = speech.hop_samples
     audio = np.pad(clip.audio, (0, max(0, (frames + 6) * 640 - len(clip.audio))))
     committed, edge = torch.zeros(frames, 256), torch.zeros(frames, 256)
-    peak = np.zeros(frames, np.float32)
+    audible = np.zeros(frames, np.float32)
     for index in range((frames + 4) // 2 + 1):
         part = audio[index * hop : (index + 1) * hop]
         speech.advance(np.pad(part, (0, hop - len(part))), state)
         row = speech.features([state])[0]
-        heard = state.peak_log10(4)
+        heard = audible_share(state.peak_log10(4), state.spread_log10(), GateConfig())
         for offset, (target, frame) in enumerate(
             [(committed, 2 * index - 2), (committed, 2 * index - 1), (edge, 2 * index), (edge, 2 * index + 1)]
         ):
             if 0 <= frame < frames:
                 target[frame] = row[offset]
-                peak[frame] = heard[offset]
+                audible[frame] = heard[offset]
     power = [np.mean(audio[t * 640 : (t + 1) * 640] ** 2) for t in range(frames)]
-    return LipClip(committed, edge, motion, np.log10(np.array(power) + 1e-6).astype(np.float32), peak)
+    return LipClip(committed, edge, motion, np.log10(np.array(power) + 1e-6).astype(np.float32), audible)
 
 
 def stream_motion(clip: LipClip, stack: MotionStack, generator: MotionGenerator, *, seed: int = 0) -> Array:
@@ -83,13 +83,13 @@ def stream_motion(clip: LipClip, stack: MotionStack, generator: MotionGenerator,
     frames = len(clip.committed)
     pad = torch.zeros(4, 256)
     committed, edge = (torch.cat([pad[:2], part, pad]) for part in (clip.committed, clip.edge))
-    padded_peak = np.pad(clip.peak, (2, 4), constant_values=-10.0)
+    audible = np.pad(clip.audible, (2, 4))
     parts = []
     for hop in range(0, frames + 2, 2):
         features = torch.cat([committed[hop : hop + 2], edge[hop + 2 : hop + 4]])
         decoded = stack.decode(generator.step(features[None], [state]))[0, -2:]
-        peak = padded_peak[hop : hop + 4]
-        parts.append(decoded * open_gate(features.numpy(), peak, gate, 2, config)[:, None])
+        heard = audible[hop : hop + 4]
+        parts.append(decoded * open_gate(features.numpy(), heard, gate, 2, config)[:, None])
     return np.concatenate(parts)[2 : 2 + frames]
 
 

@@ -1,7 +1,9 @@
 """Blends the mouth to rest while nobody speaks: a gate from the encoder's own posterior of silence.
 
 It opens at once (the look-ahead frames are asked too) and closes slowly, so that closures inside words stay the
-diffusion's business.
+diffusion's business. Two kinds of sound never open it, whatever the encoder takes them for: faint ones, and steady
+noise. Noise of any colour is told by its statistics: over a second its band powers spread by 0.33 in log10 (the spread
+of an averaged exponential variable), where speech spreads by 0.5 and more, and a held vowel or a hum by 0.1.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ class GateConfig:
     start, full: Speech probability that starts and fully opens it.
     faint_log10, audible_log10: Peak band power below which nothing counts as speech, and above which everything may
         (white noise at -40 dBFS peaks at -2.5, quiet speech above -1).
+    noise_spread_log10: Spread of band powers over the window that means steady noise: passes below the first and above
+        the last of the four, is shut out between the middle two.
     hold_frames, close_frames: Frames it stays open after speech, and takes to close.
     """
 
@@ -28,6 +32,7 @@ class GateConfig:
     full: float = 0.25
     faint_log10: float = -2.4
     audible_log10: float = -2.0
+    noise_spread_log10: tuple[float, float, float, float] = (0.26, 0.30, 0.38, 0.42)
     hold_frames: int = 10
     close_frames: int = 10
 
@@ -40,20 +45,30 @@ class GateState:
     quiet_frames: int = 10_000
 
 
+def audible_share(
+    peak_log10: NDArray[np.float32],  # (n,): the frames' loudest band
+    spread_log10: float,  # mean over bands of the deviation of log10 power over the window
+    config: GateConfig,
+) -> NDArray[np.float32]:
+    """(n,) 0 for faint sound and steady noise, 1 for what may be speech."""
+    loud = np.clip((peak_log10 - config.faint_log10) / (config.audible_log10 - config.faint_log10), 0.0, 1.0)
+    varied = np.interp(spread_log10, config.noise_spread_log10, (1.0, 0.0, 0.0, 1.0))
+    return np.asarray(loud * varied, np.float32)
+
+
 def open_gate(
     features: NDArray[np.float32],  # (hop + lookahead, 256)
-    peak_log10: NDArray[np.float32],  # (hop + lookahead,): the frames' loudest band, log10 power
+    audible: NDArray[np.float32],  # (hop + lookahead,): from `audible_share`
     state: GateState,
     hop_frames: int,
     config: GateConfig,
 ) -> NDArray[np.float32]:
     """(hop_frames,) gate values 0..1 of the hop's frames; changes `state`."""
-    audible = (peak_log10 - config.faint_log10) / (config.audible_log10 - config.faint_log10)
-    speech = (1.0 - features[:, SILENCE_INDEX]) * np.clip(audible, 0.0, 1.0)
+    speech = np.clip((1.0 - features[:, SILENCE_INDEX] - config.start) / (config.full - config.start), 0.0, 1.0)
+    speech = speech * audible
     out = np.zeros(hop_frames, np.float32)
     for i in range(hop_frames):
-        heard = float(speech[i : i + 3].max())
-        wanted = min(1.0, max(0.0, (heard - config.start) / (config.full - config.start)))
+        wanted = float(speech[i : i + 3].max())
         if wanted >= state.value:
             state.value = min(wanted, state.value + 0.5)
             state.quiet_frames = 0

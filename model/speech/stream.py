@@ -13,6 +13,10 @@ from torch import Tensor
 from model.speech.log_mel import HOP_SAMPLES, RANGE_LOG10, SILENCE, LogMel, LogMelState
 from model.speech.speech_model import COLUMNS_PER_FRAME, SpeechModel
 
+LEAST_COLUMNS = 16
+"""Statistics over fewer columns than these mean nothing."""
+NOISE_SPREAD_LOG10 = 0.33
+
 
 @dataclass
 class SpeechState:
@@ -20,12 +24,23 @@ class SpeechState:
 
     columns: NDArray[np.float32]  # (window_columns, mels), newest last
     log_mel: LogMelState = field(default_factory=LogMelState)
+    heard_columns: int = 0  # of the window; the rest is the silence before the stream
 
     def peak_log10(self, last_frames: int) -> NDArray[np.float32]:
         """Loudest band of each of the last frames, (last_frames,), log10 power by today's running maximum."""
         columns = self.columns[-last_frames * COLUMNS_PER_FRAME :]
         peak = columns.reshape(last_frames, -1).max(1)
         return np.asarray((peak - 1.0) * (RANGE_LOG10 / 2) + self.log_mel.maximum, np.float32)
+
+    def spread_log10(self) -> float:
+        """Mean over bands of the standard deviation of log10 power over what was heard of the window.
+
+        Before LEAST_COLUMNS were heard (no frame is due yet) it is that of steady noise.
+        """
+        if self.heard_columns < LEAST_COLUMNS:
+            return NOISE_SPREAD_LOG10
+        heard = self.columns[-self.heard_columns :]
+        return float(heard.std(0).mean()) * RANGE_LOG10 / 2
 
     @classmethod
     def start(cls, window_columns: int, num_mels: int) -> SpeechState:
@@ -52,6 +67,7 @@ class SpeechFeatures:
         """Append one hop of audio (hop_samples,) to a session's window."""
         columns = self.log_mel.push(audio, state.log_mel)
         state.columns = np.concatenate([state.columns[len(columns) :], columns])
+        state.heard_columns = min(len(state.columns), state.heard_columns + len(columns))
 
     @torch.inference_mode()
     def features(self, states: Sequence[SpeechState]) -> Tensor:

@@ -91,6 +91,15 @@ def test_silence_keeps_the_mouth_shut_and_still_and_blinks(tmp_path: Path) -> No
     assert motion[:, 20].max() > 0.9 and np.median(motion[:, 20]) < 0.1  # a blink, and open otherwise
 
 
+def test_steady_noise_does_not_move_the_mouth(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.03, 16_000 * 3)
+    audio = write_wav(tmp_path / "a.wav", noise, 16_000)
+    assert render(audio, tmp_path / "o.mp4", "--motion-out", str(tmp_path / "m.npz")) == 0
+    with np.load(tmp_path / "m.npz") as data:
+        opening = data["lip_opening"][:-5]  # where the sound is cut off it is no longer steady
+    assert np.abs(opening).max() < 0.01
+
+
 def test_speech_moves_the_mouth_and_the_picture(tmp_path: Path) -> None:
     audio = write_wav(tmp_path / "a.wav", babble(2.0, 16_000), 16_000)
     assert render(audio, tmp_path / "o.mp4", "--motion-out", str(tmp_path / "m.npz")) == 0
