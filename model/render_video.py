@@ -68,11 +68,10 @@ def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progr
                 motions.append(output.motion)
                 if progress:
                     progress(muxer.frames, total)
-    except OSError as error:
+        partial.replace(out)
+    except (OSError, av.FFmpegError) as error:
         raise InputError(f"cannot write {out}: {error}") from error
     finally:
-        if partial.is_file() and len(motions) and sum(map(len, motions)) == total:
-            partial.replace(out)
         partial.unlink(missing_ok=True)
     if options.motion_out:
         _write_motion(options.motion_out, np.concatenate(motions))

@@ -139,6 +139,20 @@ def test_what_is_not_speech_is_one_line_and_exit_2(
     assert not (tmp_path / "o.mp4").exists() and not list(tmp_path.glob(".*part*"))
 
 
+def test_a_rendering_that_fails_at_its_end_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, until: int) -> None:
+        if until == 14_400:  # the last piece of sound
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("model.render_video._Muxer._write_sound", full)
+    audio = write_wav(tmp_path / "a.wav", np.zeros(4800), 16_000)
+    assert render(audio, tmp_path / "o.mp4") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav"]
+
+
 def test_bad_poses_and_odd_sizes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     audio = write_wav(tmp_path / "a.wav", np.zeros(4800), 16_000)
     (tmp_path / "p.json").write_text("[[1, 2]]")
