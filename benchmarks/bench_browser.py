@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model.results import Figure, new_results, write_results
 from tests.browser.chromium import Chromium
-from tests.browser.harness import Measured, call_and_measure, microphone_wav
+from tests.browser.harness import Measured, call_and_measure, microphone_source, microphone_wav
 from tests.stream_server.server_process import ServerProcess
 from tests.support.chromium import find_chromium
 
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if options.json is not None:
         command = f"python benchmarks/bench_browser.py --seconds {options.seconds:g} --size {options.size}"
-        data = "LibriSpeech utterances as Chromium's microphone, stock headless Chromium on the same machine"
+        data = f"{microphone_source()} as Chromium's microphone, stock headless Chromium on the same machine"
         write_results(options.json, new_results(figures(measured), command=command, data=data))
     return 0
 

@@ -4,7 +4,7 @@ import { AdviceError, LevelMeter, listMicrophones, openMicrophone } from "./micr
 import { AvatarPeer } from "./peer.js";
 import { ReceiverStats } from "./stats.js";
 
-/** Capture, Opus and the packet's own length, before the server hears a sample; measured, see docs/api.md. */
+/** Allowance for capture, Opus and the packet's own length, before the server hears a sample: an estimate. */
 const CAPTURE_MS = 25;
 const LOOK_EVERY_MS = 1000;
 

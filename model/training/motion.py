@@ -231,7 +231,7 @@ def _sources(
     made = []
     folder.mkdir(parents=True, exist_ok=True)
     for split, voices in (("train", config.voices), ("val", 1)):
-        cache = folder / f"{split}-{version}.npz"
+        cache = folder / f"{split}-{version}-{voices}.npz"
         if not cache.is_file():
             build_corpus(grid / split, speech, voices=voices).save(cache)
         made.append(WindowSource(MotionCorpus.load(cache), vae, config.model))

@@ -52,10 +52,14 @@ class Measured:
         ]
 
 
+def microphone_source() -> str:
+    """What the microphone plays, in words."""
+    return "LibriSpeech utterances" if _utterances() else "a synthetic voice"
+
+
 def microphone_wav(target: Path) -> Path:
     """48 kHz mono WAV of real speech if the data are at hand, otherwise of a synthetic stand-in."""
-    data = os.environ.get("NERF_LIPSYNC_DATA")
-    sources = sorted(Path(data, "librispeech").glob("*.flac"))[:_UTTERANCES] if data else []
+    sources = _utterances()
     samples = _read_speech(sources) if sources else _synthetic_speech()
     with wave.open(os.fspath(target), "wb") as file:
         file.setnchannels(1)
@@ -166,6 +170,11 @@ def _latency(raw: dict[str, Any]) -> dict[str, float]:
     latency = np.array([shown_ms - (origin + index * 40.0 + 20.0) for index, shown_ms in shown])
     p50, p95 = np.percentile(latency, (50, 95))
     return {"p50": round(float(p50), 1), "p95": round(float(p95), 1), "alignment_r": round(best[0], 3)}
+
+
+def _utterances() -> list[Path]:
+    data = os.environ.get("NERF_LIPSYNC_DATA")
+    return sorted(Path(data, "librispeech").glob("*.flac"))[:_UTTERANCES] if data else []
 
 
 def _read_speech(paths: list[Path]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.browser.chromium import Chromium
-from tests.browser.harness import Measured, call_and_measure, microphone_wav
+from tests.browser.harness import Measured, call_and_measure, microphone_source, microphone_wav
 from tests.stream_server.server_process import ServerProcess
 from tests.support.chromium import find_chromium
 
@@ -49,7 +49,7 @@ def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
 
 def check_call(measured: Measured) -> None:
     """What every call in a browser must reach."""
-    print("\n" + "\n".join(measured.lines()))  # noqa: T201 - the figures are asked for
+    print("\n" + "\n".join([f"microphone: {microphone_source()}", *measured.lines()]))  # noqa: T201 - the figures are asked for
     assert measured.connect_s <= 5.0
     assert measured.fps >= 24.0
     assert abs(float(np.median(measured.av_offset_ms))) <= 60.0
