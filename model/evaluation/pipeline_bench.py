@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +22,9 @@ from model.state import Controls
 
 STAGES = ("mel", "encoder", "sampler", "decode", "render", "color")
 WARM_UP_HOPS = 10
-BITRATE = 700_000
+
+Encode = Callable[[NDArray[np.uint8]], object]
+"""Compresses one I420 frame as a live call does."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,10 @@ VARIANTS = (
 )
 
 
-def bench_pipeline(variants: tuple[Variant, ...] = VARIANTS, *, seconds: float = 12.0) -> dict[str, Figure]:
-    """Figures of every variant that this machine's instruction sets allow."""
+def bench_pipeline(
+    new_encoder: Callable[[int], Encode], variants: tuple[Variant, ...] = VARIANTS, *, seconds: float = 12.0
+) -> dict[str, Figure]:
+    """Figures of every variant that this machine's instruction sets allow; `new_encoder` makes the server's encoder."""
     figures: dict[str, Figure] = {}
     for variant in variants:
         try:
@@ -64,22 +66,22 @@ def bench_pipeline(variants: tuple[Variant, ...] = VARIANTS, *, seconds: float =
             )
         except ValueError:  # the kernel's KernelInputError: this machine lacks the instruction set
             continue
-        figures |= measure_variant(variant, pipeline, seconds)
+        figures |= measure_variant(variant, pipeline, new_encoder(variant.size), seconds)
     return figures
 
 
-def measure_variant(variant: Variant, pipeline: AvatarPipeline, seconds: float) -> dict[str, Figure]:
+def measure_variant(variant: Variant, pipeline: AvatarPipeline, encode: Encode, seconds: float) -> dict[str, Figure]:
     """Stage medians per frame, sustained fps, and the share of all cores at 25 fps."""
     spec = pipeline.spec
     hops = WARM_UP_HOPS + int(seconds * FPS / spec.hop_frames)
     audio = syllables(hops * spec.hop_samples, spec.sample_rate).reshape(-1, 1, spec.hop_samples)
-    encoder, state = Vp8(spec.size), pipeline.new_state(seed=0)
+    state = pipeline.new_state(seed=0)
     stages: dict[str, list[float]] = {name: [] for name in (*STAGES, "encode")}
     walls, cpus = [], []
     for hop, part in enumerate(audio):
         wall, cpu = time.perf_counter(), time.process_time()
         output = pipeline.step(part, [Controls()], [state])[0]
-        encode_ms = sum(encoder.encode(frame) for frame in output.frames)
+        encode_ms = sum(_timed_ms(encode, frame) for frame in output.frames)
         if hop < WARM_UP_HOPS:
             continue
         walls.append((time.perf_counter() - wall) * 1000 / spec.hop_frames)
@@ -98,29 +100,10 @@ def measure_variant(variant: Variant, pipeline: AvatarPipeline, seconds: float) 
     return figures
 
 
-class Vp8:
-    """libvpx as a live call uses it: one thread, real-time, constrained bit rate."""
-
-    def __init__(self, size: int) -> None:
-        codec: Any = av.CodecContext.create("libvpx", "w")
-        codec.width = codec.height = size
-        codec.pix_fmt = "yuv420p"
-        codec.bit_rate = BITRATE
-        codec.framerate = Fraction(FPS, 1)
-        codec.time_base = Fraction(1, FPS)
-        codec.thread_count = 1
-        codec.options = {"deadline": "realtime", "cpu-used": "-6", "lag-in-frames": "0", "error-resilient": "1"}
-        self._codec = codec
-        self._count = 0
-
-    def encode(self, i420: NDArray[np.uint8]) -> float:
-        """Milliseconds that one frame took."""
-        start = time.perf_counter()
-        frame = av.VideoFrame.from_ndarray(i420, format="yuv420p")
-        frame.pts = self._count
-        self._count += 1
-        self._codec.encode(frame)
-        return (time.perf_counter() - start) * 1000
+def _timed_ms(encode: Encode, frame: NDArray[np.uint8]) -> float:
+    start = time.perf_counter()
+    encode(frame)
+    return (time.perf_counter() - start) * 1000
 
 
 def _figure(values: list[float]) -> Figure:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -27,7 +32,7 @@ def pipeline(
     from model.results import new_results, write_results
 
     torch.set_num_threads(1)
-    figures = bench_pipeline(seconds=seconds)
+    figures = bench_pipeline(_new_encoder, seconds=seconds)
     for name, figure in figures.items():
         typer.echo(f"{name:40s} {figure.value:8.2f} {figure.unit}" + ("  MISSED" if figure.missed else ""))
     if json is not None:
@@ -35,6 +40,26 @@ def pipeline(
         write_results(
             json, new_results(figures, command=f"nerf-lipsync bench pipeline --seconds {seconds:g}", data=data)
         )
+
+
+def _new_encoder(size: int) -> Callable[[NDArray[np.uint8]], object]:
+    """The server's own VP8 encoder at the bit rate of a call."""
+    from fractions import Fraction
+    from itertools import count
+
+    import av
+
+    from stream_server.config import ServerConfig
+    from stream_server.worker.vp8_encoder import Vp8Encoder
+
+    encoder, positions = Vp8Encoder(ServerConfig().video_bitrate_bps * size**2 // 256**2), count()
+
+    def encode(i420: NDArray[np.uint8]) -> object:
+        frame = av.VideoFrame.from_ndarray(i420, format="yuv420p")
+        frame.pts, frame.time_base = next(positions), Fraction(1, 25)
+        return encoder.encode(frame)
+
+    return encode
 
 
 def register(parent: typer.Typer) -> None:
