@@ -35,6 +35,7 @@ SIZE_PX = 256
 SEQUENCE_STRIDE = 9
 REFERENCE_EVERY = 6
 TIMED_FRAMES = 30
+CAMERA_YAWS_DEG = (20, 10, 0, 10, 20)  # of `novel`, by index modulo 5; both sides together
 SWEEP_FRAMES = 40
 UNSTEADY_LEVELS = 4.0
 FLICKER_FIRST, FLICKER_FRAMES = 90, 30  # speech of the second clip
@@ -75,6 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for count, index in enumerate(range(0, len(frames), stride)):
             inputs = frame_inputs(renderer, frames, index)
             head = renderer.marcher.render(inputs)
+            if split == "novel":
+                score(
+                    measure, f"novel_{CAMERA_YAWS_DEG[index % len(CAMERA_YAWS_DEG)]}deg", renderer, frames, index, head
+                )
             samples.append(_samples_per_ray(renderer, head))
             score(measure, split, renderer, frames, index, head)
             if count % REFERENCE_EVERY == 0:
@@ -84,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = _figures(measure, float(np.mean(samples)), render_ms)
     figures["flicker_rms_levels"] = Figure(value=round(flicker[0], 2), unit="levels", better="lower")
     figures["true_change_rms_levels"] = Figure(value=round(flicker[1], 2), unit="levels", better="lower")
+    conditioning = time_conditioning(renderer)
+    figures["conditioning_ms_median"] = Figure(value=round(conditioning, 2), unit="ms", better="lower")
     unsteady, rms = measure_sweep(renderer)
     figures["sweep_unsteady_pixels"] = Figure(value=round(unsteady * 100, 3), unit="%", goal=0.5, better="lower")
     figures["sweep_second_difference_rms"] = Figure(value=round(rms, 3), unit="levels", better="lower")
@@ -91,7 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name:34} {figure.value:8.2f} {figure.unit}")
     if args.json:
         data = "data/capture: 25 frames of sequence, 60 of novel; neither was trained on"
-        write_results(args.json, new_results(figures, command="python benchmarks/bench_field.py", data=data))
+        write_results(
+            args.json,
+            new_results(
+                figures, command="python benchmarks/bench_field.py --capture CAPTURE --motion M.npz", data=data
+            ),
+        )
     return 0
 
 
@@ -106,7 +118,7 @@ def score(
     measure: Measure, split: str, renderer: AvatarRenderer, frames: CaptureFrames, index: int, head: Picture
 ) -> None:
     """Whole picture, head and mouth of one frame."""
-    if split == "novel":
+    if split.startswith("novel"):
         found, wanted = head, frames.head_only(index)
     else:
         under = renderer.underlay(renderer.background).astype(np.float32) / 255
@@ -192,6 +204,16 @@ def time_render(
         renderer.composite(renderer.marcher.render(frame_inputs(renderer, frames, index)))
         times.append((time.perf_counter() - began) * 1e3)
     return sorted(times)
+
+
+def time_conditioning(renderer: AvatarRenderer) -> float:
+    """Median milliseconds of turning motion and pose into the kernel's inputs."""
+    motion, times = np.zeros(32, np.float32), []
+    for index in range(TIMED_FRAMES):
+        began = time.perf_counter()
+        renderer.conditioner.frame_inputs(motion, HeadPose(yaw_deg=index * 0.1), SIZE_PX)
+        times.append((time.perf_counter() - began) * 1e3)
+    return float(np.median(times))
 
 
 def _samples_per_ray(renderer: AvatarRenderer, head: Picture) -> float:
