@@ -14,10 +14,10 @@ from typing import Annotated
 import typer
 
 from model.errors import ModelError
-from stream_server.commands import avatars, bench, doctor, evaluate, prepare, render, results, serve, train
+from stream_server.commands import avatars, bench, doctor, evaluate, head_model, prepare, render, results, serve, train
 from stream_server.errors import StreamServerError
 
-COMMANDS = (serve, render, prepare, train, evaluate, bench, results, avatars, doctor)
+COMMANDS = (serve, render, prepare, head_model, train, evaluate, bench, results, avatars, doctor)
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2

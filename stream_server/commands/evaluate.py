@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from model.results import Figure
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -61,8 +64,68 @@ def motion_space(
         write_results(json, new_results(figures, command=command, data=data))
 
 
+@app.command()
+def faces(
+    video: Annotated[Path | None, typer.Option(help="folder written by `prepare`")] = None,
+    capture: Annotated[
+        Path | None, typer.Option(help="rendered capture folder (with --ict and --face-landmarker)")
+    ] = None,
+    ict: Annotated[Path | None, typer.Option(help="ICT-FaceKit: its checkout, FaceXModel folder, or npz")] = None,
+    face_landmarker: Annotated[
+        Path | None, typer.Option(envvar="NERF_LIPSYNC_FACE_LANDMARKER", help="MediaPipe face_landmarker.task")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="results file to write")] = None,
+) -> None:
+    """How well faces are read: against a capture's exact truth, or on prepared video."""
+    import torch
+
+    from model.evaluation.faces import evaluate_capture_faces
+    from model.evaluation.faces_video import evaluate_video_faces
+
+    torch.set_num_threads(1)
+    if video is not None and capture is None:
+        _report(
+            evaluate_video_faces(video),
+            json,
+            "nerf-lipsync evaluate faces --video PREPARED",
+            f"{_clips(video)} clips of {video.name}",
+        )
+    elif capture is not None and video is None and ict is not None and face_landmarker is not None:
+        command = "nerf-lipsync evaluate faces --capture CAPTURE --ict ICT --face-landmarker TASK"
+        _report(evaluate_capture_faces(ict, capture, face_landmarker), json, command, "rendered capture")
+    else:
+        raise typer.BadParameter("give --video FOLDER, or --capture with --ict and --face-landmarker")
+
+
+@app.command("head-fit")
+def head_fit(
+    ict: Annotated[Path, typer.Option(help="ICT-FaceKit: its checkout, FaceXModel folder, or npz")],
+    capture: Annotated[Path, typer.Option(help="rendered capture folder")],
+    json: Annotated[Path | None, typer.Option(help="results file to write")] = None,
+) -> None:
+    """Known parameters of a FLAME-layout head in, fitted ones out."""
+    import torch
+
+    from model.evaluation.head_fit import evaluate_head_fit
+
+    torch.set_num_threads(1)
+    command = "nerf-lipsync evaluate head-fit --ict ICT --capture CAPTURE"
+    _report(evaluate_head_fit(ict, capture), json, command, "ICT-FaceKit head in FLAME layout, rendered capture")
+
+
+def _report(figures: dict[str, Figure], json: Path | None, command: str, data: str) -> None:
+    from model.results import new_results, write_results
+
+    for name, figure in figures.items():
+        typer.echo(f"{name:44s} {figure.value:9.3f} {figure.unit}" + ("  MISSED" if figure.missed else ""))
+    if json is not None:
+        write_results(json, new_results(figures, command=command, data=data))
+
+
 def _clips(folder: Path) -> int:
-    return len(list(folder.glob("*.npz")))
+    from model.data.preparing import read_manifest
+
+    return read_manifest(folder).used
 
 
 def register(parent: typer.Typer) -> None:

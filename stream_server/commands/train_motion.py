@@ -62,6 +62,18 @@ def motion_space(
     typer.echo(build_motion_space(ict, capture, grid / "train", vertices, out))
 
 
+def face_analysis(
+    ict: Annotated[Path, typer.Option(help="ICT-FaceKit: its checkout, FaceXModel folder, or npz")],
+    capture: Annotated[Path, typer.Option(help="rendered capture folder")],
+    face_landmarker: Annotated[Path, typer.Option(help="MediaPipe face_landmarker.task")],
+    out: Annotated[Path, typer.Option(help="file to write")],
+) -> None:
+    """Measure the face tracker's pose bias on a capture, and write it beside the mean face and its expressions."""
+    from model.training.face_analysis import build_face_analysis
+
+    typer.echo(build_face_analysis(ict, capture, face_landmarker, out))
+
+
 def retarget(
     grid: Grid,
     ict: Annotated[Path, typer.Option(help="ICT-FaceKit arrays (npz)")],
@@ -90,4 +102,5 @@ def register(group: typer.Typer) -> None:
     group.command("motion-vae")(motion_vae)
     group.command("motion")(motion)
     group.command("motion-space")(motion_space)
+    group.command("face-analysis")(face_analysis)
     group.command("retarget")(retarget)
