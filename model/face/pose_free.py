@@ -7,6 +7,8 @@ subtracted. What is left is motion of the face.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,10 +28,26 @@ def image_to_head_axes(landmarks_px: Points) -> Points:
     return (landmarks_px * np.array([1.0, -1.0, -1.0], np.float32)).astype(np.float32)
 
 
-def align_to_template(points: Points, template: NDArray[np.float32]) -> Points:
-    """Lay every frame onto the template (478, 3) by its rigid points; result in the template's units."""
+@dataclass(frozen=True, slots=True)
+class HeadAlignment:
+    """One similarity a frame, from head axes in pixels to the template."""
+
+    scale: NDArray[np.float32]  # (T,): template units per pixel
+    rotation: NDArray[np.float32]  # (T, 3, 3), for row vectors
+    centre: NDArray[np.float32]  # (T, 1, 3): middle of the rigid points, pixels
+    target: NDArray[np.float32]  # (3,): middle of the template's rigid points
+
+    def apply(self, points: Points) -> Points:
+        """Points (T, N, 3) of the same frames, in the template's place and units."""
+        moved = self.scale[:, None, None] * ((points - self.centre) @ self.rotation)
+        return np.asarray(moved + self.target, np.float32)
+
+
+def head_alignment(points: Points, template: NDArray[np.float32]) -> HeadAlignment:
+    """The similarity that lays each frame's rigid points (T, 478, 3) onto the template's (478, 3)."""
     rigid = list(RIGID)
-    target = template[rigid] - template[rigid].mean(0)
+    middle = template[rigid].mean(0)
+    target = template[rigid] - middle
     centre = points[:, rigid].mean(1, keepdims=True)
     source = points[:, rigid] - centre
     u, s, vt = np.linalg.svd(np.einsum("tki,kj->tij", source, target))
@@ -37,8 +55,12 @@ def align_to_template(points: Points, template: NDArray[np.float32]) -> Points:
     s[:, 2] *= sign
     u[:, :, 2] *= sign[:, None]
     scale = s.sum(1) / (source**2).sum((1, 2))
-    moved = scale[:, None, None] * ((points - centre) @ (u @ vt))
-    return np.asarray(moved + template[rigid].mean(0), np.float32)
+    return HeadAlignment(scale, u @ vt, centre, middle)
+
+
+def align_to_template(points: Points, template: NDArray[np.float32]) -> Points:
+    """Lay every frame onto the template (478, 3) by its rigid points; result in the template's units."""
+    return head_alignment(points, template).apply(points)
 
 
 def inter_ocular(points: NDArray[np.float32]) -> float:
