@@ -16,6 +16,7 @@ test: bootstrap
 	$(BIN)/python -m pytest $(ARGS)
 
 nightly: bootstrap
+	@scripts/bootstrap.sh cluster
 	$(BIN)/python -m pytest --nightly $(ARGS)
 
 lint: bootstrap

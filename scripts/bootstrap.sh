@@ -2,6 +2,7 @@
 # Make .venv ready: find Python, install what is missing, build the kernel library. Quick when nothing changed.
 #
 #   scripts/bootstrap.sh            everything, tests' needs included
+#   scripts/bootstrap.sh cluster    also the packages of that extra (Ray)
 #
 # Safe to stop and start again: the stamp is written last. NERF_LIPSYNC_VENV and NERF_LIPSYNC_PYTHON override
 # the folder of the environment and the interpreter. torch goes in first and by itself, so that pip takes the
@@ -164,4 +165,18 @@ main() {
     log "ready in $((SECONDS - begin)) s"
 }
 
-main "$@"
+# Extras beyond what everybody needs, each once per set of versions.
+install_extras() {
+    local extra key
+    for extra in "$@"; do
+        key="$(cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)"
+        [[ "$(cat "$venv/.extra-$extra" 2>/dev/null)" != "$key" ]] || continue
+        log "installing the extra $extra"
+        pip_install -r <("$venv/bin/python" -c 'import sys, tomllib
+print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]]))' "$extra") -c constraints.txt
+        printf '%s\n' "$key" >"$venv/.extra-$extra"
+    done
+}
+
+main
+install_extras "$@"

@@ -1,129 +1,123 @@
-"""GRID corpus to features: tracked landmarks, 16 kHz sound, word alignment; one npz per clip, resumable."""
+"""GRID audiovisual sentence corpus (Cooke et al. 2006): clips with their words."""
 
 from __future__ import annotations
 
-import concurrent.futures
-from dataclasses import dataclass
+import re
+from collections import Counter
 from pathlib import Path
 
-import av
-import numpy as np
-from numpy.typing import NDArray
-
+from model.data.clip_lists import find_videos, make_keys
+from model.data.clip_types import ClipSource, Word
 from model.errors import DataError
-from model.face.landmarks import LandmarkError, fill_gaps, track_face
+
+__all__ = [
+    "Word",
+    "list_grid",
+    "parse_alignment",
+    "read_alignment",
+    "spelled_sentence",
+]
 
 ALIGN_UNITS_PER_FRAME = 1000
-SAMPLE_RATE = 16_000
-FPS = 25
+VIDEO_SUFFIXES = (".mp4", ".mpg", ".mov", ".avi")
+ALIGN_FOLDERS = ("align", "alignments")
+SILENCES = frozenset({"sil", "sp"})
+
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+_GRAMMAR: tuple[dict[str, str], ...] = (
+    {"b": "bin", "l": "lay", "p": "place", "s": "set"},
+    {"b": "blue", "g": "green", "r": "red", "w": "white"},
+    {"a": "at", "b": "by", "i": "in", "w": "with"},
+    {letter: letter for letter in "abcdefghijklmnopqrstuvxyz"},
+    dict(zip("z123456789", "zero one two three four five six seven eight nine".split(), strict=True)),
+    {"a": "again", "n": "now", "p": "please", "s": "soon"},
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One aligned word; times in frames at 25 fps, fractional."""
+def list_grid(root: Path) -> list[ClipSource]:
+    """Clips of the corpus below a folder, sorted by key (their path); no video is opened.
 
-    text: str
-    start_frame: float
-    end_frame: float
+    Words come from `<clip>.align` beside the video or in an `align` (or `alignments`) folder of the same speaker or
+    of none, with silences kept. Without one, `text` is what the clip's name spells. Speaker and split come from folder
+    names.
+
+    Raises:
+        DataError: There is no video, or an alignment is damaged.
+    """
+    videos = find_videos(root, VIDEO_SUFFIXES)
+    names = [video.relative_to(root).with_suffix("").as_posix() for video in videos]
+    if len(set(names)) < len(names):  # the same clip in two formats
+        names = [video.relative_to(root).as_posix() for video in videos]
+    alignments = _find_alignments(root)
+    stems = Counter(video.stem for video in videos)
+    clips = []
+    for key, video in zip(make_keys(names), videos, strict=True):
+        folders = _folders(root, video)
+        speaker = _speaker(folders)
+        places: list[Path | str] = [video.parent, speaker, ""] if stems[video.stem] == 1 else [video.parent, speaker]
+        align = next((found for place in places if (found := alignments.get((place, video.stem)))), None)
+        words = read_alignment(align) if align else ()
+        text = " ".join(w.text for w in words if w.text not in SILENCES) or spelled_sentence(video.stem)
+        split = next((_SPLITS[f.lower()] for f in reversed(folders) if f.lower() in _SPLITS), "")
+        clips.append(ClipSource(key=key, video=video, speaker=speaker, split=split, text=text, words=words))
+    return sorted(clips, key=lambda c: c.key)
 
 
-@dataclass(frozen=True, slots=True)
-class GridClip:
-    """One prepared clip."""
-
-    name: str
-    landmarks: NDArray[np.float32]  # (T, 478, 3) pixels
-    audio: NDArray[np.float32]  # (samples,), -1..1, 16 kHz
-    words: tuple[Word, ...]
+def spelled_sentence(name: str) -> str:
+    """The sentence that a six-letter clip name spells ("brbk7n": "bin red by k seven now"); "" if it is none."""
+    if len(name) != len(_GRAMMAR):
+        return ""
+    words = [choices.get(letter, "") for choices, letter in zip(_GRAMMAR, name.lower(), strict=True)]
+    return " ".join(words) if all(words) else ""
 
 
 def read_alignment(path: Path) -> tuple[Word, ...]:
-    """Read a GRID `.align` file (start, end, word; 1/1000 frames).
+    """Read a GRID `.align` file (start, end, word; 1/1000 frames); silences are words, too.
 
     Raises:
-        DataError: A line does not have three fields.
+        DataError: A line is not two rising numbers and a word, or the file is not text or empty.
     """
-    words = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not an alignment (not text: {error.reason} at byte {error.start})") from error
+    words = parse_alignment(text, str(path))
+    if not words:
+        raise DataError(f"{path} holds no words; remove it, or copy it again")
+    return words
+
+
+def parse_alignment(text: str, name: str) -> tuple[Word, ...]:
+    """The words of an alignment's text; `name` stands for the file in messages."""
+    words: list[Word] = []
+    for number, line in enumerate(text.splitlines(), 1):
         fields = line.split()
-        if len(fields) != 3:
-            raise DataError(f"{path}:{number}: wanted 'start end word', got {line!r}")
+        if not fields:
+            continue
+        if len(fields) != 3 or not (fields[0].isdecimal() and fields[1].isdecimal()):
+            raise DataError(f"{name}:{number}: wanted 'start end word', got {line!r}")
         start, end = (int(v) / ALIGN_UNITS_PER_FRAME for v in fields[:2])
-        words.append(Word(fields[2], start, end))
+        if end < start or (words and start < words[-1].start_frame):
+            raise DataError(f"{name}:{number}: times must rise, got {line!r}")
+        words.append(Word(text=fields[2], start_frame=start, end_frame=end))
     return tuple(words)
 
 
-def prepare_clip(video: Path, out: Path, task_file: Path) -> str:
-    """Track one clip and write its npz; returns "" or why it was left out. Existing files are kept."""
-    if out.is_file():
-        return ""
-    try:
-        frames, audio = read_clip(video)
-        track = track_face(frames, task_file, fps=FPS)
-        landmarks = fill_gaps(track.landmarks)
-    except (LandmarkError, DataError) as error:
-        return f"{video.name}: {error}"
-    align = video.with_suffix(".align")
-    text = align.read_text() if align.is_file() else ""
-    partial = out.with_name(f".{out.name}.part.npz")
-    np.savez_compressed(partial, landmarks=landmarks, audio=audio, align=np.array(text))
-    partial.replace(out)
-    return ""
+def _find_alignments(root: Path) -> dict[tuple[Path | str, str], Path]:
+    """Alignment files by folder and clip name, and by speaker and clip name."""
+    found: dict[tuple[Path | str, str], Path] = {}
+    for path in sorted(root.rglob("*.align")):
+        found[path.parent, path.stem] = path
+        if any(folder.lower() in ALIGN_FOLDERS for folder in path.relative_to(root).parts[:-1]):
+            found.setdefault((_speaker(_folders(root, path)), path.stem), path)
+    return found
 
 
-def read_clip(video: Path) -> tuple[list[NDArray[np.uint8]], NDArray[np.int16]]:
-    """All RGB frames and the 16 kHz mono sound of a clip.
-
-    Raises:
-        DataError: Not a video with sound.
-    """
-    try:
-        with av.open(str(video)) as container:
-            frames = [f.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for f in container.decode(video=0)]
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-        parts = []
-        with av.open(str(video)) as container:
-            for frame in container.decode(audio=0):
-                parts += [f.to_ndarray().ravel() for f in resampler.resample(frame)]
-        parts += [f.to_ndarray().ravel() for f in resampler.resample(None)]
-    except (av.FFmpegError, IndexError) as error:
-        raise DataError(f"{video}: not a readable video with sound ({error})") from error
-    return frames, np.concatenate(parts).astype(np.int16)
+def _folders(root: Path, path: Path) -> tuple[str, ...]:
+    return (root.absolute().name, *path.relative_to(root).parts[:-1])
 
 
-def prepare_folder(source: Path, out: Path, task_file: Path, *, workers: int = 2) -> list[str]:
-    """Prepare every clip of a folder in parallel processes; returns the reasons for clips left out.
-
-    Raises:
-        DataError: The folder holds no video.
-    """
-    videos = sorted(p for p in source.rglob("*") if p.suffix in {".mp4", ".mpg", ".mov"})
-    if not videos:
-        raise DataError(f"no .mp4, .mpg or .mov below {source}")
-    out.mkdir(parents=True, exist_ok=True)
-    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(prepare_clip, v, out / f"{v.stem}.npz", task_file) for v in videos]
-        return [reason for job in jobs if (reason := job.result())]
-
-
-def load_clips(folder: Path) -> list[GridClip]:
-    """Read every prepared clip of a folder, by name.
-
-    Raises:
-        DataError: None is there.
-    """
-    files = sorted(folder.glob("*.npz"))
-    if not files:
-        raise DataError(f"no prepared clips in {folder}; run: nerf-lipsync prepare grid SRC --out {folder}")
-    return [_load_clip(f) for f in files]
-
-
-def _load_clip(path: Path) -> GridClip:
-    with np.load(path) as data:
-        text = str(data["align"])
-        landmarks, audio = data["landmarks"], data["audio"].astype(np.float32) / 32768.0
-    words = []
-    for line in text.splitlines():
-        start, end, word = line.split()
-        words.append(Word(word, int(start) / ALIGN_UNITS_PER_FRAME, int(end) / ALIGN_UNITS_PER_FRAME))
-    return GridClip(path.stem, landmarks, audio, tuple(words))
+def _speaker(folders: tuple[str, ...]) -> str:
+    """The innermost folder name that holds `sN`, as `sN`; "" when none does."""
+    matches = (re.search(r"(?:^|[_-])s(\d{1,2})(?:$|[._-])", folder) for folder in reversed(folders))
+    return next((f"s{int(match[1])}" for match in matches if match), "")

@@ -30,7 +30,8 @@ from model.training.face_analysis import HELD_OUT, landmark_head
 
 Float64 = NDArray[np.float64]
 STILL_DEG_PER_S = 3.0  # a head is still where its smoothed pose turns more slowly than this
-JITTER_WINDOW_FRAMES = 25
+TREND_FRAMES = 25  # the slow movement that tells whether a head is still
+TREMBLE_FRAMES = 13  # shaking against a fit over so many frames (above about 2.5 Hz) is trembling
 ARKIT_REPORTED = ("jawOpen", "mouthClose", "mouthFunnel", "mouthSmileLeft", "mouthLowerDownLeft", "browInnerUp")
 
 
@@ -50,21 +51,22 @@ def evaluate_capture_faces(ict: Path, capture: Path, task_file: Path) -> dict[st
 
 def rotation_errors_deg(found: Float64, wanted: Float64) -> Float64:
     """(T,) angle between rotations (T, 3, 3)."""
-    return np.degrees(Rotation.from_matrix(found @ wanted.transpose(0, 2, 1)).magnitude())
+    turn = Rotation.from_matrix(found @ wanted.transpose(0, 2, 1))
+    return np.asarray(np.degrees(turn.magnitude()), np.float64)
 
 
-def still_jitter_deg(rotation: Float64, *, fps: float = 25.0) -> float:
+def still_jitter_deg(rotation: Float64, *, fps: float = 25.0, window_frames: int = TREMBLE_FRAMES) -> float:
     """Root mean square of a head's trembling while it is still, degrees; NaN when it never is.
 
-    The rotation minus its local quadratic fit over `JITTER_WINDOW_FRAMES` frames, over the frames whose fit turns more
-    slowly than `STILL_DEG_PER_S`.
+    The rotation (T, 3, 3) minus its local quadratic fit over `window_frames` frames, over the frames in which the fit
+    over `TREND_FRAMES` frames turns more slowly than `STILL_DEG_PER_S`.
     """
-    if len(rotation) < JITTER_WINDOW_FRAMES:
+    if len(rotation) < TREND_FRAMES:
         return float("nan")
     mean = Rotation.from_matrix(rotation).mean()
     local = np.degrees((mean.inv() * Rotation.from_matrix(rotation)).as_rotvec())
-    slow = savgol_filter(local, JITTER_WINDOW_FRAMES, 2, axis=0)
-    speed = np.linalg.norm(savgol_filter(local, JITTER_WINDOW_FRAMES, 2, deriv=1, delta=1 / fps, axis=0), axis=1)
+    slow = savgol_filter(local, window_frames, 2, axis=0)
+    speed = np.linalg.norm(savgol_filter(local, TREND_FRAMES, 2, deriv=1, delta=1 / fps, axis=0), axis=1)
     still = speed < STILL_DEG_PER_S
     if not still.any():
         return float("nan")
@@ -76,7 +78,9 @@ def _against_truth(
 ) -> dict[str, Figure]:
     pose = estimate_head_pose(faces.landmarks_px, shape, size=faces.size, intrinsics=faces.intrinsics)
     guessed = estimate_head_pose(faces.landmarks_px, shape, size=faces.size)
-    moving = split == "sequence"  # stills do not follow each other: each frame's own pose counts, and nothing is filtered
+    moving = (
+        split == "sequence"
+    )  # stills do not follow each other: each frame's own pose counts, and nothing is filtered
     points = canonical_points(faces.landmarks_px, pose, shape)
     points = _filter_clips(points, faces) if moving else points
     calibration = calibrate_speaker(points)

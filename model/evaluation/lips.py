@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.grid import GridClip, load_clips
+from model.data.features import ClipFeatures, load_clips
 from model.diffusion.generator import MotionGenerator
 from model.motion.space import MotionSpace, load_motion_space
 from model.motion.voice_gate import GateConfig, GateState, audible_share, open_gate
 from model.motion_stack import MotionStack, load_motion_stack
 from model.results import Figure
 from model.training.motion_check import mean_r, shuffled
-from model.training.motion_targets import clip_motion, load_motion, speaker_neutral
+from model.training.motion_targets import load_motion
 
 SHUFFLES = 5
 Array = NDArray[np.float32]
@@ -45,7 +45,7 @@ def evaluate_lips(grid: Path, *, steps: int = 2, strangers: Path | None = None, 
     space = load_motion_space()
     stack = load_motion_stack(num_steps=steps, temperature=0.0)
     motion = load_motion(grid / "val")
-    clips = [lip_clip(c, motion[c.name], stack) for c in load_clips(grid / "val")]
+    clips = [lip_clip(c, motion[c.key], stack) for c in load_clips(grid / "val")]
     figures = correlation_figures(clips, stack, space)
     figures |= sampled_figures(clips, stack, space, samples)
     if strangers is not None:
@@ -53,13 +53,13 @@ def evaluate_lips(grid: Path, *, steps: int = 2, strangers: Path | None = None, 
     return figures
 
 
-def lip_clip(clip: GridClip, motion: Array, stack: MotionStack) -> LipClip:
+def lip_clip(clip: ClipFeatures, motion: Array, stack: MotionStack) -> LipClip:
     """Stream a clip's sound and keep the features of every frame."""
     speech = stack.speech
     state = speech.new_state()
     frames = len(motion)
     hop = speech.hop_samples
-    audio = np.pad(clip.audio, (0, max(0, (frames + 6) * 640 - len(clip.audio))))
+    audio = np.pad(clip.sound, (0, max(0, (frames + 6) * 640 - len(clip.audio))))
     committed, edge = torch.zeros(frames, 256), torch.zeros(frames, 256)
     audible = np.zeros(frames, np.float32)
     for index in range((frames + 4) // 2 + 1):
@@ -137,12 +137,11 @@ def sampled_figures(clips: list[LipClip], stack: MotionStack, space: MotionSpace
 
 
 def stranger_figures(folder: Path, stack: MotionStack, space: MotionSpace) -> dict[str, Figure]:
-    """Other speakers, never trained on; each clip is its own neutral's source."""
+    """Other speakers, never trained on; each clip's motion is by its own calibration."""
     scores, energies = [], []
     for clip in load_clips(folder):
-        truth_motion = clip_motion(clip, speaker_neutral([clip], space), space)
-        lips = lip_clip(clip, truth_motion, stack)
-        truth = space.lip_opening(truth_motion)
+        lips = lip_clip(clip, clip.motion, stack)
+        truth = space.lip_opening(clip.motion)
         scores.append(mean_r([truth], [space.lip_opening(stream_motion(lips, stack, stack.generator))]))
         energies.append(mean_r([truth], [lips.energy]))
     return {

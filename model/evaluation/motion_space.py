@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.grid import load_clips
+from model.data.features import load_clips
 from model.face.measure import motion_from_points
 from model.face.pose_free import align_to_template, image_to_head_axes, neutral_face
 from model.motion.arkit import ARKIT_NAMES, arkit_from_ict

@@ -1,1 +1,1 @@
-"""Face analysis, offline only: landmarks of video frames. Serving never imports this package."""
+"""Face analysis, offline only: landmarks, head pose, mattes, crops, flow, SMPL-X, FLAME. Serving never imports it."""

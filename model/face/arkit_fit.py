@@ -81,7 +81,7 @@ def _fit_weights(
         moved[:, :count] = np.clip(moved[:, :count], 0.0, 1.0 / config.weight_sigma)
         faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
         ahead, solution, momentum = moved + (momentum - 1) / faster * (moved - solution), moved, faster
-    return solution[:, :count] * config.weight_sigma
+    return np.asarray(solution[:, :count] * config.weight_sigma, np.float64)
 
 
 def _rigid_movements(neutral: NDArray[np.float32], config: ArkitFitConfig) -> Float64:
@@ -90,5 +90,3 @@ def _rigid_movements(neutral: NDArray[np.float32], config: ArkitFitConfig) -> Fl
     turns = [np.cross(axis, neutral) * np.radians(config.rotation_sigma_deg) for axis in axes]
     shifts = [np.broadcast_to(axis, neutral.shape) * config.shift_sigma for axis in axes]
     return np.array([*turns, *shifts, neutral * config.scale_sigma], np.float64)
-
-

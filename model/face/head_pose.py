@@ -1,4 +1,4 @@
-"""Head pose of every frame of a clip: a rigid mean face laid under the stable landmarks by Gauss-Newton.
+"""Head pose of every frame of a clip: a rigid mean face laid under its landmarks by Gauss-Newton.
 
 Each landmark gives three residuals: its picture position (two) and the tracker's relative depth, which counts half.
 The depth decides: with it the rotation error on the rendered capture is 1.0 degree (median, turns of +-25 degrees),
@@ -32,7 +32,7 @@ for GRID, because that is the view the tracker was trained to explain. The rotat
 DEPTH_SIGMA = 2.0  # standard deviation of a landmark's depth over that of its picture position
 HUBER = 2.0  # residuals beyond this many pixels at 100 px between the eyes count linearly
 MAX_ITERATIONS = 15
-SMOOTHING_FRAMES = 13
+SMOOTHING_FRAMES = 21  # of 5 to 25, the one nearest to the rendered capture's true rotation
 SMOOTHING_ORDER = 2
 
 Float64 = NDArray[np.float64]

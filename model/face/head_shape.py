@@ -31,7 +31,11 @@ _LIDS: Final = (
     *(398, 384, 385, 386, 387, 388, 466, 249, 390, 373, 374, 380, 381, 382),
 )
 STABLE: Final = tuple(sorted(set(range(468)) - set(MOUTH) - set(_BROWS) - set(_LIDS)))
-"""Landmarks that neither speech, brows nor blinks move much: they carry the head pose."""
+"""Landmarks that carry the head pose: all but those of the mouth codes, brows and lids.
+
+Half of them lie around the mouth and on the lower face, and a jaw opened wide turns the found head by 0.9 degrees. They
+stay: without them the error of turned heads grows from 1.0 to 1.7 degrees (rendered capture, median).
+"""
 
 OPENCV_FROM_HEAD: Final = np.diag([1.0, -1.0, -1.0])  # head axes (y up, z out) to camera axes of a frontal head
 

@@ -54,7 +54,7 @@ def filter_points(points: NDArray[np.float32]) -> NDArray[np.float32]:
     rest = [i for i in range(points.shape[1]) if i not in grouped]
     keep = moving_share(points[:, rest])[:, None, None]
     out[:, rest] = keep * points[:, rest] + (1 - keep) * smooth[:, rest]
-    return out
+    return np.asarray(out, np.float32)
 
 
 def moving_share(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.grid import GridClip, load_clips
+from model.data.features import ClipFeatures, load_clips
 from model.speech.log_mel import SILENCE, LogMel, LogMelState
 from model.speech.speech_model import COLUMNS_PER_FRAME, FEATURE_SIZE, SpeechModel
 from model.training.motion_targets import load_motion
@@ -66,8 +66,8 @@ def build_corpus(folder: Path, speech: SpeechModel, *, voices: int, seed: int = 
         ]
         committed.append(torch.stack([p[0] for p in parts]))
         edge.append(torch.stack([p[1] for p in parts]))
-    targets = torch.from_numpy(np.stack([motion[c.name][:frames] for c in clips]))
-    return MotionCorpus(tuple(c.name for c in clips), torch.stack(committed), torch.stack(edge), targets)
+    targets = torch.from_numpy(np.stack([motion[c.key][:frames] for c in clips]))
+    return MotionCorpus(tuple(c.key for c in clips), torch.stack(committed), torch.stack(edge), targets)
 
 
 @torch.inference_mode()
@@ -95,8 +95,8 @@ def stream_features(mel: NDArray[np.float32], speech: SpeechModel, phase: int) -
     return committed, edge
 
 
-def _clip_mel(clip: GridClip, log_mel: LogMel, frames: int, rng: np.random.Generator | None) -> NDArray[np.float32]:
-    raw = log_mel.push_raw(clip.audio, LogMelState())
+def _clip_mel(clip: ClipFeatures, log_mel: LogMel, frames: int, rng: np.random.Generator | None) -> NDArray[np.float32]:
+    raw = log_mel.push_raw(clip.sound, LogMelState())
     need = frames * COLUMNS_PER_FRAME
     if len(raw) < need:
         raw = np.pad(raw, ((0, need - len(raw)), (0, 0)), mode="edge")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import save_checkpoint
-from model.data.grid import load_clips
+from model.data.features import load_clips
 from model.errors import DataError
 from model.face.ict_head import IctHead
 from model.face.measure import brow_codes, motion_from_points

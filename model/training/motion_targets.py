@@ -1,38 +1,45 @@
-"""Motion of prepared clips in the frozen space: one neutral face for all clips of a speaker."""
+"""Motion of prepared clips in the frozen space: one calibration (neutral face and gain) for all clips of a speaker."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.grid import GridClip, load_clips
-from model.face.measure import motion_from_points
-from model.face.pose_free import align_to_template, image_to_head_axes, neutral_face
+from model.data.features import ClipFeatures, load_clips
+from model.face.calibration import SpeakerCalibration, calibrate_speaker
+from model.face.head_shape import HeadShape, load_head_shape
 from model.motion.space import MotionSpace, load_motion_space
 
 
 def load_motion(folder: Path, *, neutral_from: Path | None = None) -> dict[str, NDArray[np.float32]]:
-    """Motion (T, 32) of every prepared clip of one speaker, by clip name.
+    """Motion (T, 32) of every prepared clip, by clip name.
 
-    `neutral_from`: folder whose clips give the neutral face (default: `train` beside `folder` when it exists).
+    `neutral_from`: folder whose clips calibrate each speaker (default: `train` beside `folder` when it exists). A
+    speaker who is not there is calibrated on `folder` itself.
     """
-    space = load_motion_space()
+    space, shape = load_motion_space(), load_head_shape()
     source = neutral_from or (folder.parent / "train" if (folder.parent / "train").is_dir() else folder)
-    neutral = speaker_neutral(load_clips(source), space)
-    return {c.name: clip_motion(c, neutral, space) for c in load_clips(folder)}
+    clips = load_clips(folder)
+    calibrations = calibrate_speakers(clips, shape)
+    if source != folder:
+        calibrations |= calibrate_speakers(load_clips(source), shape)
+    return {c.key: clip_motion(c, calibrations[c.speaker], shape, space) for c in clips}
 
 
-def speaker_neutral(clips: list[GridClip], space: MotionSpace) -> NDArray[np.float32]:
-    """(478, 3) neutral face of one speaker, inter-ocular units."""
-    return neutral_face(np.concatenate([_aligned(c, space) for c in clips]))
+def calibrate_speakers(clips: Sequence[ClipFeatures], shape: HeadShape) -> dict[str, SpeakerCalibration]:
+    """One calibration for each speaker, by speaker id."""
+    points = defaultdict(list)
+    for clip in clips:
+        points[clip.speaker].append(clip.points(shape))
+    return {speaker: calibrate_speaker(np.concatenate(parts)) for speaker, parts in points.items()}
 
 
-def clip_motion(clip: GridClip, neutral: NDArray[np.float32], space: MotionSpace) -> NDArray[np.float32]:
+def clip_motion(
+    clip: ClipFeatures, calibration: SpeakerCalibration, shape: HeadShape, space: MotionSpace
+) -> NDArray[np.float32]:
     """Motion (T, 32) of one clip."""
-    return motion_from_points(_aligned(clip, space), neutral, space)
-
-
-def _aligned(clip: GridClip, space: MotionSpace) -> NDArray[np.float32]:
-    return align_to_template(image_to_head_axes(clip.landmarks), space.template)
+    return calibration.motion(clip.points(shape), space)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.checkpoint import save_checkpoint
-from model.data.grid import load_clips
+from model.data.features import load_clips
 from model.data.speech_corpus import EspeakSynthesiser, random_utterance
 from model.speech.log_mel import LogMel
 from model.speech.phonemes import INDEX
@@ -187,7 +187,7 @@ def _validate(trainee: SpeechTrainee, check: Windows) -> dict[str, float]:
 def _filmed_items(folder: Path) -> list[SpeechItem]:
     log_mel = LogMel()
     motion = load_motion(folder)
-    return [item_from_clip(c, motion[c.name][:, :MOTION_CODES], log_mel) for c in load_clips(folder)]
+    return [item_from_clip(c, motion[c.key][:, :MOTION_CODES], log_mel) for c in load_clips(folder)]
 
 
 def _spoken_items(config: SpeechTrainConfig) -> list[SpeechItem]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.grid import GridClip
+from model.data.features import ClipFeatures
 from model.data.speech_corpus import Utterance
 from model.speech.log_mel import HALF_LIFE_S, MAX_FLOOR_LOG10, RANGE_LOG10, LogMel, LogMelState
 from model.speech.phonemes import INDEX, SILENCE_INDEX, split_word
@@ -35,9 +35,9 @@ def item_from_utterance(utterance: Utterance, log_mel: LogMel) -> SpeechItem:
     return SpeechItem(raw, _fit(utterance.phonemes, len(raw)), None)
 
 
-def item_from_clip(clip: GridClip, motion: Array, log_mel: LogMel) -> SpeechItem:
+def item_from_clip(clip: ClipFeatures, motion: Array, log_mel: LogMel) -> SpeechItem:
     """A GRID clip: phonemes laid over its words by typical lengths (refined later), and its motion."""
-    raw = log_mel.push_raw(clip.audio, LogMelState())
+    raw = log_mel.push_raw(clip.sound, LogMelState())
     labels = np.full(len(raw), SILENCE_INDEX, np.int64)
     words = []
     for word in clip.words:

@@ -1,15 +1,53 @@
-"""`nerf-lipsync prepare`: one subcommand each, importing what it needs when it runs."""
+"""`nerf-lipsync prepare`: one subcommand for each kind of data set, importing what it needs when it runs."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stream_server.commands import train_avatar
 
+if TYPE_CHECKING:
+    from model.data.clip_types import ClipSource
+
 app = typer.Typer(no_args_is_help=True)
+
+TELEMETRY = "MediaPipe looks up a telemetry host of its maker when it starts; it runs in worker processes only."
+
+Out = Annotated[Path, typer.Option(help="folder for shards, manifest and report; an interrupted run continues")]
+Landmarker = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="NERF_LIPSYNC_FACE_LANDMARKER",
+        help="MediaPipe face_landmarker.task; without it the cached or fetched one",
+    ),
+]
+SegmenterFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="NERF_LIPSYNC_SEGMENTER", help="selfie_multiclass_256x256.tflite, for backdrops that are not plain"
+    ),
+]
+Workers = Annotated[int, typer.Option(min=1, help="clips at a time")]
+EngineOption = Annotated[str, typer.Option(help="local, or ray: the same work on Ray Data")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; without it a local Ray is started")]
+Pictures = Annotated[bool, typer.Option(help="also 256 px crops with alpha and labels")]
+Focal = Annotated[float | None, typer.Option(help="focal length in pixels of the upright picture, when known")]
+CheckSync = Annotated[bool, typer.Option(help="shift sound within 3 frames, refuse what is further off")]
+Overwrite = Annotated[bool, typer.Option(help="start over where the folder was begun with other settings")]
+Offline = Annotated[bool, typer.Option(help="download nothing")]
+ShardClips = Annotated[int, typer.Option(min=1, help="clips per shard")]
+Timeout = Annotated[float, typer.Option(min=1.0, help="longest time for one clip, seconds")]
+ListFile = Annotated[
+    Path | None, typer.Option("--list", help="file that names the clips, such as a 500-clip test list")
+]
+Split = Annotated[str, typer.Option(help="one split only")]
+Sample = Annotated[int | None, typer.Option(min=1, help="that many clips, chosen by --seed and spread over speakers")]
+Seed = Annotated[int, typer.Option(help="of --sample")]
 
 
 @app.callback()
@@ -19,20 +57,220 @@ def prepare() -> None:
 
 @app.command()
 def grid(
-    source: Annotated[Path, typer.Argument(help="folder of clips (.mp4 or .mpg) with .align files beside them")],
-    out: Annotated[Path, typer.Option(help="folder for one npz per clip")],
-    face_landmarker: Annotated[
-        Path, typer.Option(envvar="NERF_LIPSYNC_FACE_LANDMARKER", help="MediaPipe face_landmarker.task")
-    ],
-    workers: Annotated[int, typer.Option(min=1)] = 2,
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="GRID folder: clips (.mp4, .mpg) with .align files")],
+    out: Out,
+    face_landmarker: Landmarker = None,
+    segmenter: SegmenterFile = None,
+    workers: Workers = 2,
+    engine: EngineOption = "local",
+    address: Address = None,
+    pictures: Pictures = False,
+    focal_px: Focal = None,
+    sync: CheckSync = True,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    shard_clips: ShardClips = 100,
+    timeout_s: Timeout = 600.0,
+    sample: Sample = None,
+    seed: Seed = 0,
 ) -> None:
-    """Track faces and read sound and words of GRID clips; clips already done are kept."""
-    from model.data.grid import prepare_folder
+    """GRID corpus: faces, sound and words."""
+    from model.data.grid import list_grid
 
-    left_out = prepare_folder(source, out, face_landmarker, workers=workers)
-    for reason in left_out:
-        typer.echo(f"left out: {reason}", err=True)
-    typer.echo(f"{out}: {len(list(out.glob('*.npz')))} clips prepared, {len(left_out)} left out")
+    _prepare("GRID", _sampled(list_grid(source), sample, seed), **_options(context))
+
+
+@app.command()
+def voxceleb2(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="VoxCeleb2 folder: dev|test/mp4|aac/idXXXXX/...")],
+    out: Out,
+    list_file: ListFile = None,
+    split: Split = "",
+    face_landmarker: Landmarker = None,
+    segmenter: SegmenterFile = None,
+    workers: Workers = 2,
+    engine: EngineOption = "local",
+    address: Address = None,
+    pictures: Pictures = False,
+    focal_px: Focal = None,
+    sync: CheckSync = True,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    shard_clips: ShardClips = 100,
+    timeout_s: Timeout = 600.0,
+    sample: Sample = None,
+    seed: Seed = 0,
+) -> None:
+    """VoxCeleb2."""
+    from model.data.voxceleb2 import list_voxceleb2
+
+    clips = list_voxceleb2(source, split=split, list_file=list_file)
+    _prepare("VoxCeleb2", _sampled(clips, sample, seed), **_options(context))
+
+
+@app.command()
+def lrw(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="LRW folder: WORD/train|val|test/*.mp4")],
+    out: Out,
+    list_file: ListFile = None,
+    split: Split = "",
+    face_landmarker: Landmarker = None,
+    segmenter: SegmenterFile = None,
+    workers: Workers = 2,
+    engine: EngineOption = "local",
+    address: Address = None,
+    pictures: Pictures = False,
+    focal_px: Focal = None,
+    sync: CheckSync = True,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    shard_clips: ShardClips = 100,
+    timeout_s: Timeout = 600.0,
+    sample: Sample = None,
+    seed: Seed = 0,
+) -> None:
+    """LRW: clips of one word, 29 frames each."""
+    from model.data.lrw import list_lrw
+
+    clips = list_lrw(source, split=split, list_file=list_file)
+    _prepare("LRW", _sampled(clips, sample, seed), **_options(context))
+
+
+@app.command()
+def video(
+    context: typer.Context,
+    source: Annotated[list[Path], typer.Argument(help="videos, or folders of them")],
+    out: Out,
+    face_landmarker: Landmarker = None,
+    segmenter: SegmenterFile = None,
+    workers: Workers = 2,
+    engine: EngineOption = "local",
+    address: Address = None,
+    pictures: Pictures = False,
+    focal_px: Focal = None,
+    sync: CheckSync = True,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    shard_clips: ShardClips = 100,
+    timeout_s: Timeout = 600.0,
+) -> None:
+    """Plain videos of one person each."""
+    from model.data.video_folder import list_videos
+
+    _prepare("videos", list_videos(source), **_options(context))
+
+
+def _options(context: typer.Context) -> dict[str, Any]:
+    """What all kinds share."""
+    own = ("source", "list_file", "split", "sample", "seed")
+    return {name: value for name, value in context.params.items() if name not in own}
+
+
+def _sampled(clips: Sequence[ClipSource], count: int | None, seed: int) -> Sequence[ClipSource]:
+    if count is None:
+        return clips
+    from model.data.clip_lists import sample_clips
+
+    return sample_clips(clips, count, seed)
+
+
+def _prepare(
+    data_set: str,
+    clips: Sequence[ClipSource],
+    *,
+    out: Path,
+    face_landmarker: Path | None,
+    segmenter: Path | None,
+    workers: int,
+    engine: Any,
+    address: str | None,
+    pictures: bool,
+    focal_px: float | None,
+    sync: bool,
+    overwrite: bool,
+    offline: bool,
+    shard_clips: int,
+    timeout_s: float,
+) -> None:
+    from model.data.clip_analysis import AnalysisSettings, analyse_clip
+    from model.data.preparing import prepare_clips, write_report
+    from model.errors import InputError
+    from model.face.head_shape import load_head_shape
+    from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file, sha256_of
+    from model.motion.space import load_motion_space
+    from stream_server.commands.progress import ClipProgress
+
+    typer.echo(TELEMETRY, err=True)
+    cache = default_cache(os.environ, Path.home())
+    task_file = find_model_file(FACE_LANDMARKER, face_landmarker, cache=cache, download=not offline)
+    settings = AnalysisSettings(
+        face_landmarker=task_file.absolute(),
+        segmenter=segmenter.absolute() if segmenter else None,
+        focal_px=focal_px,
+        check_sync=sync,
+        with_pictures=pictures,
+    )
+    inputs = {
+        "face_landmarker": sha256_of(task_file),
+        "head_shape": load_head_shape().hash,
+        "motion_space": load_motion_space().hash,
+        **({"segmenter": sha256_of(segmenter)} if segmenter else {}),
+    }
+    with ClipProgress(f"prepare {data_set}") as progress:
+        manifest = prepare_clips(
+            clips,
+            analyse_clip,
+            settings,
+            out,
+            data_set=data_set,
+            engine=engine,
+            workers=workers,
+            timeout_s=timeout_s,
+            shard_clips=shard_clips,
+            fingerprint_extra=inputs,
+            on_progress=progress,
+            overwrite=overwrite,
+            address=address,
+        )
+    _say_rejects(out)
+    report = write_report(out, _histograms())
+    refused = sum(manifest.rejects.values())
+    typer.echo(f"{out}: {manifest.used} clips prepared, {refused} left out; {report}")
+    if not manifest.used:
+        raise InputError(f"none of {manifest.clips} clips can be used; the reasons stand above and in {report}")
+
+
+def _say_rejects(out: Path, most: int = 20) -> None:
+    """One line for each clip left out."""
+    from model.data.preparing.records import ShardRecord, read_manifest, read_record
+
+    said = 0
+    for entry in read_manifest(out).shards:
+        for clip in read_record(ShardRecord, (out / entry.name).with_suffix(".json")).clips:
+            if clip.problem is None:
+                continue
+            said += 1
+            if said <= most:
+                typer.echo(f"left out: {clip.key}: {clip.problem}: {clip.message}", err=True)
+    if said > most:
+        typer.echo(f"left out: {said - most} more; see report.html", err=True)
+
+
+def _histograms() -> list[Any]:
+    from model.data.preparing import HistogramSpec
+
+    return [
+        HistogramSpec(field="yaw_deg", title="Head yaw (median of the clip)", unit="degrees", low=-45, high=45),
+        HistogramSpec(field="pitch_deg", title="Head pitch", unit="degrees", low=-30, high=30),
+        HistogramSpec(field="roll_deg", title="Head roll", unit="degrees", low=-30, high=30),
+        HistogramSpec(field="sync_offset_frames", title="Sound late by", unit="frames", low=-15.5, high=15.5, bins=31),
+        HistogramSpec(field="sync_confidence", title="Confidence of sync", unit="r", low=0, high=1.2),
+        HistogramSpec(field="reprojection_px", title="Head model against landmarks", unit="px", low=0, high=10),
+        HistogramSpec(field="flow_confidence", title="Confidence of mouth flow", unit="share", low=0, high=1),
+    ]
 
 
 def register(parent: typer.Typer) -> None:

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.data.grid import load_clips, prepare_folder
+from model.data.clip_analysis import AnalysisSettings, analyse_clip
+from model.data.features import load_clips
+from model.data.grid import list_grid
+from model.data.preparing import prepare_clips
 from model.errors import DataError
 from model.evaluation.lips import correlation_figures, lip_clip
 from model.motion.space import load_motion_space
@@ -32,15 +35,16 @@ def prepared(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         shutil.copy(video.with_suffix(".align"), source)
     (source / "broken.mp4").write_bytes(b"not a video")
     out = tmp_path_factory.mktemp("prepared") / "val"
-    left_out = prepare_folder(source, out, data_folder / "weights" / "face_landmarker.task", workers=1)
-    assert len(left_out) == 1 and "broken.mp4" in left_out[0]
+    settings = AnalysisSettings(face_landmarker=data_folder / "weights" / "face_landmarker.task", with_flow=False)
+    manifest = prepare_clips(list_grid(source), analyse_clip, settings, out, data_set="GRID")
+    assert manifest.rejects == {"not a video": 1}
     return out
 
 
 def test_lips_follow_the_words_not_the_loudness(prepared: Path) -> None:
     stack = load_motion_stack(num_steps=2)
     motion = load_motion(prepared)
-    clips = [lip_clip(c, motion[c.name], stack) for c in load_clips(prepared)]
+    clips = [lip_clip(c, motion[c.key], stack) for c in load_clips(prepared)]
     assert len(clips) == CLIPS
     figures = correlation_figures(clips, stack, load_motion_space())
     assert figures["lip_opening_r"].value >= 0.75

@@ -1,0 +1,136 @@
+"""Does a clip's sound belong to its lips, and by how much is it off? Measured with the shipped speech-to-motion model.
+
+The lip opening that the model expects from the sound is correlated with the tracked one at every shift of up to
+`max_shift_frames`, both without their slow part (sentences have much the same envelope; syllables do not). Peak and
+confidence (peak minus median over shifts) follow SyncNet's protocol (Chung and Zisserman
+2016), in correlation instead of embedding distance. Offline only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from model.motion.space import load_motion_space
+from model.motion.voice_gate import GateConfig, GateState, audible_share, open_gate
+from model.motion_stack import MotionStack, load_motion_stack
+
+Array = NDArray[np.float32]
+SAMPLES_PER_FRAME = 640
+MODEL_LATE_FRAMES = 0.6
+"""How late the shipped model's lips are: it learned from landmarks that MediaPipe had smoothed, and delayed.
+
+Measured on GRID s1 (train), whose sound and picture are in step; measure again when the model is trained anew.
+"""
+SYLLABLE_SIGMA_FRAMES = 8.0  # what is slower than about half a second is taken out before correlating
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncConfig:
+    """What counts as in sync."""
+
+    max_shift_frames: int = 15
+    left_frames: int = 1  # as near as a clip of three seconds can be judged: not worth a shift
+    accepted_frames: int = 3  # a larger offset is refused
+    min_confidence: float = 0.55  # below, the offset is not believed
+    min_peak: float = 0.45
+    min_speech_frames: int = 15
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """Offset of the sound against the picture."""
+
+    offset_frames: int  # > 0: the sound comes too late by so many frames
+    confidence: float  # peak correlation minus the median over all shifts
+    peak: float  # correlation at the best shift
+    speech_frames: int
+    judged: bool  # False where there is too little speech or no clear peak
+
+
+def measure_sync(lip_opening: Array, audio: NDArray[np.int16], config: SyncConfig | None = None) -> SyncResult:
+    """Offset between a tracked lip opening (T,) and 16 kHz sound (T * 640,)."""
+    settings = config or SyncConfig()
+    expected, speech_frames = expected_opening(audio, len(lip_opening))
+    shifts = np.arange(-settings.max_shift_frames, settings.max_shift_frames + 1)
+    seen, heard = _syllables(lip_opening), _syllables(expected)
+    scores = np.array([shifted_correlation(seen, heard, int(s)) for s in shifts])
+    best = int(scores.argmax())
+    offset = round(float(shifts[best]) + _peak_between(scores, best) - MODEL_LATE_FRAMES)
+    confidence = float(scores[best] - np.median(scores))
+    judged = (
+        speech_frames >= settings.min_speech_frames
+        and confidence >= settings.min_confidence
+        and float(scores[best]) >= settings.min_peak
+    )
+    return SyncResult(offset, confidence, float(scores[best]), speech_frames, judged)
+
+
+def shifted_correlation(seen: Array, heard: Array, shift: int) -> float:
+    """Pearson r of seen[t] and heard[t + shift]; 0 where either does not move or fewer than 12 frames overlap."""
+    a = seen[max(0, -shift) : len(seen) - max(0, shift)]
+    b = heard[max(0, shift) : len(heard) - max(0, -shift)]
+    if len(a) < 12 or a.std() < 1e-6 or b.std() < 1e-6:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _syllables(signal: Array) -> Array:
+    slow = gaussian_filter1d(signal, SYLLABLE_SIGMA_FRAMES, mode="nearest")
+    return np.asarray(signal - slow, np.float32)
+
+
+def _peak_between(scores: NDArray[np.float64], best: int) -> float:
+    """Where the parabola through the best score and its neighbours peaks, -0.5..0.5 from the best."""
+    if not 0 < best < len(scores) - 1:
+        return 0.0
+    before, top, after = scores[best - 1 : best + 2]
+    bend = before - 2 * top + after
+    return float(0.5 * (before - after) / bend) if bend < 0 else 0.0
+
+
+def shift_audio(audio: NDArray[np.int16], offset_frames: int) -> NDArray[np.int16]:
+    """Sound moved earlier by `offset_frames` (later where negative), same length, silence where nothing is known."""
+    samples = offset_frames * SAMPLES_PER_FRAME
+    out = np.zeros_like(audio)
+    if samples >= 0:
+        out[: len(audio) - samples] = audio[samples:]
+    else:
+        out[-samples:] = audio[:samples]
+    return out
+
+
+def expected_opening(audio: NDArray[np.int16], frames: int) -> tuple[Array, int]:
+    """Lip opening (frames,) that the shipped model gives this sound (conditional mean), and how many frames are speech.
+
+    The sound goes through the serving path hop by hop, so memory does not grow with its length.
+    """
+    stack, gate_config = _stack(), GateConfig()
+    speech, generator = stack.speech, stack.generator
+    hop, hop_frames = speech.hop_samples, speech.hop_samples // SAMPLES_PER_FRAME
+    sound = audio.astype(np.float32) / 32768.0
+    state, motion_state, gate = speech.new_state(), generator.new_state(0), GateState()
+    parts, open_shares = [], []
+    for first in range(-hop_frames, frames, hop_frames):
+        begin = (first + hop_frames) * SAMPLES_PER_FRAME
+        piece = sound[begin : begin + hop]
+        speech.advance(np.pad(piece, (0, hop - len(piece))), state)
+        row = speech.features([state])
+        decoded = stack.decode(generator.step(row, [motion_state]))[0, -hop_frames:]
+        heard = audible_share(state.peak_log10(2 * hop_frames), state.spread_log10(), gate_config)
+        share = open_gate(row[0].numpy(), heard, gate, hop_frames, gate_config)
+        parts.append(decoded * share[:, None])
+        open_shares.append(share)
+    motion = np.concatenate(parts)[hop_frames : hop_frames + frames]
+    speaking = int((np.concatenate(open_shares)[hop_frames : hop_frames + frames] > 0.5).sum())
+    return load_motion_space().lip_opening(motion), speaking
+
+
+@cache
+def _stack() -> MotionStack:
+    """Weights, read once per process and never changed."""
+    return load_motion_stack(num_steps=2, temperature=0.0)

@@ -1,0 +1,58 @@
+"""Sync on the model's own lips: shifts put in are found, and silence is not judged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.data.av_sync import expected_opening, measure_sync, shift_audio, shifted_correlation
+from model.data.speech_corpus import EspeakSynthesiser
+from model.errors import DataError
+
+FRAMES = 100
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    """Four seconds of speech-like sound: bursts of a buzz, or a synthetic voice where one is installed."""
+    try:
+        spoken = EspeakSynthesiser().say("bin blue at f two now, lay green by a seven please", "en-us").audio
+    except DataError:
+        rng = np.random.default_rng(0)
+        time = np.arange(FRAMES * 640) / 16000
+        buzz = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 20))
+        spoken = buzz * np.repeat(rng.random(FRAMES // 4) > 0.5, 4 * 640) * 0.2
+    audio = np.zeros(FRAMES * 640, np.float32)
+    audio[: len(spoken)] = spoken[: len(audio)]
+    return (np.clip(audio, -1, 1) * 30000).astype(np.int16)
+
+
+@pytest.mark.parametrize("shift", [-5, -2, 0, 2, 5])
+def test_shifts_are_found(speech: np.ndarray, shift: int) -> None:
+    opening, _ = expected_opening(speech, FRAMES)
+    late = measure_sync(opening, shift_audio(speech, -shift))
+    # the model's lips are late by MODEL_LATE_FRAMES; here they are the truth, so that much is taken off too often
+    assert late.judged
+    assert abs(late.offset_frames - shift + 0.6) <= 1
+
+
+def test_silence_is_not_judged() -> None:
+    opening = np.abs(np.sin(np.arange(FRAMES) / 3)).astype(np.float32)
+    result = measure_sync(opening, np.zeros(FRAMES * 640, np.int16))
+    assert not result.judged
+    assert result.speech_frames == 0
+
+
+def test_shifting_moves_whole_frames_and_pads_silence() -> None:
+    audio = np.arange(5 * 640, dtype=np.int16)
+    np.testing.assert_array_equal(shift_audio(audio, 2)[: 3 * 640], audio[2 * 640 :])
+    assert not shift_audio(audio, 2)[3 * 640 :].any()
+    np.testing.assert_array_equal(shift_audio(audio, -1)[640:], audio[: 4 * 640])
+    np.testing.assert_array_equal(shift_audio(audio, 0), audio)
+
+
+def test_correlation_of_a_shifted_copy_is_one() -> None:
+    signal = np.random.default_rng(0).normal(size=80).astype(np.float32)
+    assert shifted_correlation(signal[3:], signal[:-3], 3) == pytest.approx(1.0)
+    assert shifted_correlation(signal[:-3], signal[3:], -3) == pytest.approx(1.0)
+    assert shifted_correlation(np.zeros(80, np.float32), signal, 0) == 0.0
