@@ -165,10 +165,10 @@ def test_frames_and_landmarks_that_do_not_fit_are_named() -> None:
 
 
 def test_flow_tells_of_real_speech_what_the_landmarks_tell(data_folder: Path) -> None:
-    from model.data.grid import read_clip
+    from model.data.video import read_video
     from model.face.landmarks import fill_gaps, track_face
 
-    frames, _ = read_clip(sorted((data_folder / "grid_s1" / "val").glob("*.mp4"))[1])
+    frames = list(read_video(sorted((data_folder / "grid_s1" / "val").glob("*.mp4"))[1]).frames())
     landmarks = fill_gaps(track_face(frames, data_folder / "weights" / "face_landmarker.task").landmarks)
     agreement = flow_agreement(mouth_flow(frames, landmarks), landmarks)
     assert agreement.correlation > 0.85 and agreement.confident_share > 0.95
