@@ -113,6 +113,21 @@ def head_fit(
     _report(evaluate_head_fit(ict, capture), json, command, "ICT-FaceKit head in FLAME layout, rendered capture")
 
 
+@app.command()
+def pictures(
+    capture: Annotated[Path, typer.Option(help="rendered capture folder")],
+    face_landmarker: Annotated[
+        Path, typer.Option(envvar="NERF_LIPSYNC_FACE_LANDMARKER", help="MediaPipe face_landmarker.task")
+    ],
+    json: Annotated[Path | None, typer.Option(help="results file to write")] = None,
+) -> None:
+    """Mattes and mouth flow against a capture's exact masks and motion."""
+    from model.evaluation.pictures import evaluate_pictures
+
+    command = "nerf-lipsync evaluate pictures --capture CAPTURE --face-landmarker TASK"
+    _report(evaluate_pictures(capture, face_landmarker), json, command, "rendered capture, 40 frames of sequence")
+
+
 def _report(figures: dict[str, Figure], json: Path | None, command: str, data: str) -> None:
     from model.results import new_results, write_results
 
