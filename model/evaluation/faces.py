@@ -17,7 +17,7 @@ from model.data.capture import Capture
 from model.face.arkit_fit import fit_arkit
 from model.face.calibration import calibrate_speaker
 from model.face.canonical import canonical_points
-from model.face.head_pose import HeadPose, estimate_head_pose
+from model.face.head_pose import HeadPose, estimate_head_pose, smooth_pose
 from model.face.head_shape import HeadShape, load_head_shape
 from model.face.temporal_filter import filter_points
 from model.motion.arkit import ARKIT_NAMES, arkit_from_ict
@@ -29,6 +29,7 @@ from model.training.capture_pairs import capture_motion
 from model.training.face_analysis import HELD_OUT, landmark_head
 
 Float64 = NDArray[np.float64]
+CLIP_FRAMES = 75  # each of the capture's sequences
 STILL_DEG_PER_S = 3.0  # a head is still where its smoothed pose turns more slowly than this
 TREND_FRAMES = 25  # the slow movement that tells whether a head is still
 TREMBLE_FRAMES = 13  # shaking against a fit over so many frames (above about 2.5 Hz) is trembling
@@ -112,8 +113,8 @@ def _against_truth(
 def _rotation_figures(faces: CaptureFaces, split: str, pose: HeadPose, guessed: HeadPose) -> dict[str, Figure]:
     moving = split == "sequence"
     rotations = {
-        "rotation_error": pose.rotation if moving else pose.frame_rotation,
-        "rotation_error_focal_unknown": guessed.rotation if moving else guessed.frame_rotation,
+        "rotation_error": _smooth_clips(pose, faces) if moving else pose.frame_rotation,
+        "rotation_error_focal_unknown": _smooth_clips(guessed, faces) if moving else guessed.frame_rotation,
         "rotation_error_of_tracker": faces.tracker_rotation,
     }
     figures = {}
@@ -138,9 +139,20 @@ def _distance(faces: CaptureFaces, points: tuple[int, ...], goal: float | None) 
 
 
 def _filter_clips(points: NDArray[np.float32], faces: CaptureFaces) -> NDArray[np.float32]:
-    """Filter each stretch of consecutive frames by itself (the capture's clips have 75)."""
-    clip = (faces.rows - faces.rows[0]) // 75
-    return np.concatenate([filter_points(points[clip == c]) for c in np.unique(clip)])
+    """Filter each stretch of consecutive frames by itself."""
+    return np.concatenate([filter_points(points[clip]) for clip in _clips(faces)])
+
+
+def _smooth_clips(pose: HeadPose, faces: CaptureFaces) -> Float64:
+    """Rotation smoothed over each stretch of consecutive frames by itself."""
+    parts = [smooth_pose(pose.frame_rotation[clip], pose.frame_translation[clip])[0] for clip in _clips(faces)]
+    return np.concatenate(parts)
+
+
+def _clips(faces: CaptureFaces) -> list[NDArray[np.int64]]:
+    """Positions of the frames of each of the capture's clips."""
+    number = (faces.rows - faces.rows[0]) // CLIP_FRAMES
+    return [np.flatnonzero(number == n) for n in np.unique(number)]
 
 
 def _r(a: NDArray[np.float32], b: NDArray[np.float32], goal: float | None = None) -> Figure:

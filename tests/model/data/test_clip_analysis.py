@@ -256,3 +256,22 @@ def test_prepare_says_one_line_for_each_bad_clip(
     arguments = ["prepare", "video", str(folder), "--out", str(tmp_path / "none"), "--face-landmarker", task]
     assert main(arguments) == EXIT_BAD_INPUT
     assert "none of 3 clips can be used" in capfd.readouterr().err
+
+
+def test_pictures_are_crops_with_their_mattes(source: ClipSource, no_sync: AnalysisSettings) -> None:
+    import dataclasses
+    import io
+
+    parts = analyse_clip(source, dataclasses.replace(no_sync, with_pictures=True)).samples[0].parts
+
+    def read(part: str, pixels: str) -> NDArray[np.uint8]:
+        with av.open(io.BytesIO(parts[part])) as container:
+            return np.stack([f.to_ndarray(format=pixels) for f in container.decode(video=0)])
+
+    crop, alpha, labels = read("crop.mp4", "rgb24"), read("alpha.mkv", "gray"), read("labels.mkv", "gray")
+    assert crop.shape == (75, 256, 256, 3) and alpha.shape == labels.shape == (75, 256, 256)
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    assert ((alpha > 127) == (labels > 0)).mean() > 0.99
+    assert 0.25 < (labels == 1).mean() < 0.6
+    backdrop = crop[labels == 0].mean(0)
+    assert backdrop[2] > backdrop[0] + 50  # GRID's blue
