@@ -32,6 +32,11 @@ README_FIGURES = (
     ("lips_grid", "lip_opening_r_energy_alone", "the same from loudness alone (r)"),
     ("lips_grid", "drop_with_shuffled_phonemes", "loss of r when phonemes are shuffled at equal energy"),
     ("lips_grid", "strangers_lip_opening_r", "lip opening of seven other speakers (r)"),
+    ("faces_capture", "sequence_rotation_error_median", "head rotation read from video, against exact truth"),
+    ("faces_capture", "sequence_mouth_landmarks", "lip landmarks against exact truth"),
+    ("faces_capture", "sequence_arkit_jawOpen_r", "ARKit jawOpen read from video, against exact truth (r)"),
+    ("faces_grid", "still_head_jitter", "trembling of a still head, real video"),
+    ("prepare", "clips_per_minute", "clips of 3 s prepared per minute on two cores"),
 )
 
 
