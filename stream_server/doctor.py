@@ -41,11 +41,12 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(*, data_folder: Path | None, measure: bool) -> list[Finding]:
+def diagnose(*, data_folder: Path | None, measure: bool, model_cache: Path | None = None) -> list[Finding]:
     """All checks in the order of the report.
 
     Args:
         data_folder: Where recorded data lies (`NERF_LIPSYNC_DATA`), if anywhere.
+        model_cache: Where `prepare` keeps model files that it fetched.
         measure: Also run the default avatar for a few seconds and report size and rate.
     """
     checks: list[Callable[[], Finding | Iterable[Finding]]] = [
@@ -57,7 +58,7 @@ def diagnose(*, data_folder: Path | None, measure: bool) -> list[Finding]:
         _cupy,
         _chromium,
         _ffmpeg,
-        lambda: _face_landmarker(data_folder),
+        lambda: _face_landmarker(data_folder, model_cache),
         _default_avatar,
     ]
     if measure:
@@ -147,14 +148,15 @@ def _ffmpeg() -> Finding:
     return Finding("ffmpeg", "ok", path or "no command, none needed: PyAV brings its own libraries")
 
 
-def _face_landmarker(data_folder: Path | None) -> Finding:
-    remedy = f"needed to make avatars only: put {LANDMARKER_NAME} into weights/ of the folder in NERF_LIPSYNC_DATA"
-    if data_folder is None:
-        return Finding("face landmarker", "note", "NERF_LIPSYNC_DATA is not set", remedy)
-    file = data_folder / "weights" / LANDMARKER_NAME
-    if not file.is_file():
-        return Finding("face landmarker", "note", f"no {file}", remedy)
-    return Finding("face landmarker", "ok", f"{file}, {file.stat().st_size / 1e6:.1f} MB")
+def _face_landmarker(data_folder: Path | None, model_cache: Path | None) -> Finding:
+    remedy = "needed to prepare video and make avatars only: `prepare` fetches it once, or takes --face-landmarker FILE"
+    places = [data_folder / "weights"] if data_folder is not None else []
+    places += [model_cache] if model_cache is not None else []
+    for file in (place / LANDMARKER_NAME for place in places):
+        if file.is_file():
+            return Finding("face landmarker", "ok", f"{file}, {file.stat().st_size / 1e6:.1f} MB")
+    looked = " nor ".join(str(place) for place in places) or "the cache"
+    return Finding("face landmarker", "note", f"no {LANDMARKER_NAME} in {looked}", remedy)
 
 
 def _default_avatar() -> Finding:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.av_sync import SyncConfig, SyncResult, measure_sync, shift_audio
+from model.data.clip_head import HEAD_PART, fit_head
 from model.data.clip_pictures import clip_pictures, thumbnail
 from model.data.clip_types import ClipError, ClipOutcome, ClipSource, Note, Problem, Word
 from model.data.features import ClipFeatures, to_sample
@@ -41,6 +42,7 @@ class AnalysisSettings:
 
     face_landmarker: Path
     segmenter: Path | None = None
+    head_model: Path | None = None  # head folder (`nerf-lipsync head-model`): also fit FLAME or SMPL-X
     read: ReadSettings = field(default_factory=ReadSettings)
     sync: SyncConfig = field(default_factory=SyncConfig)
     focal_px: float | None = None  # None: from the assumed distance of the subject
@@ -147,6 +149,8 @@ def _analyse_stretch(
         meta=_meta(source, clip, first, last, sync, notes, shape, space.hash),
     )
     pictures = clip_pictures(clip, first, last, landmarks, crop, settings.segmenter) if settings.with_pictures else {}
+    if settings.head_model is not None:
+        pictures[HEAD_PART] = fit_head(landmarks, pose.intrinsics, settings.head_model)
     return _Stretch(features, notes, _thumbnail(clip, first, last, crop), pictures)
 
 

@@ -15,13 +15,16 @@ def doctor(
     data: Annotated[Path | None, typer.Option(envvar="NERF_LIPSYNC_DATA", help="folder of recorded data")] = None,
 ) -> None:
     """Report what is installed and what this machine can do; exits with 1 only if serving cannot work."""
+    import os
+
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from model.face.model_files import default_cache
     from stream_server.doctor import can_serve, diagnose
 
-    findings = diagnose(data_folder=data, measure=measure)
+    findings = diagnose(data_folder=data, measure=measure, model_cache=default_cache(os.environ, Path.home()))
     table = Table("check", "", "found", "what to do")
     for finding in findings:
         table.add_row(finding.name, MARKS[finding.state], escape(finding.found), escape(finding.remedy))

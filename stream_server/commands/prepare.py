@@ -32,6 +32,9 @@ SegmenterFile = Annotated[
         envvar="NERF_LIPSYNC_SEGMENTER", help="selfie_multiclass_256x256.tflite, for backdrops that are not plain"
     ),
 ]
+HeadFolder = Annotated[
+    Path | None, typer.Option(help="folder made by head-model: also fit FLAME or SMPL-X to each clip")
+]
 Workers = Annotated[int, typer.Option(min=1, help="clips at a time")]
 EngineOption = Annotated[str, typer.Option(help="local, or ray: the same work on Ray Data")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; without it a local Ray is started")]
@@ -62,6 +65,7 @@ def grid(
     out: Out,
     face_landmarker: Landmarker = None,
     segmenter: SegmenterFile = None,
+    head_model: HeadFolder = None,
     workers: Workers = 2,
     engine: EngineOption = "local",
     address: Address = None,
@@ -90,6 +94,7 @@ def voxceleb2(
     split: Split = "",
     face_landmarker: Landmarker = None,
     segmenter: SegmenterFile = None,
+    head_model: HeadFolder = None,
     workers: Workers = 2,
     engine: EngineOption = "local",
     address: Address = None,
@@ -119,6 +124,7 @@ def lrw(
     split: Split = "",
     face_landmarker: Landmarker = None,
     segmenter: SegmenterFile = None,
+    head_model: HeadFolder = None,
     workers: Workers = 2,
     engine: EngineOption = "local",
     address: Address = None,
@@ -146,6 +152,7 @@ def video(
     out: Out,
     face_landmarker: Landmarker = None,
     segmenter: SegmenterFile = None,
+    head_model: HeadFolder = None,
     workers: Workers = 2,
     engine: EngineOption = "local",
     address: Address = None,
@@ -184,6 +191,7 @@ def _prepare(
     out: Path,
     face_landmarker: Path | None,
     segmenter: Path | None,
+    head_model: Path | None,
     workers: int,
     engine: Any,
     address: str | None,
@@ -209,6 +217,7 @@ def _prepare(
     settings = AnalysisSettings(
         face_landmarker=task_file.absolute(),
         segmenter=segmenter.absolute() if segmenter else None,
+        head_model=head_model.absolute() if head_model else None,
         focal_px=focal_px,
         check_sync=sync,
         with_pictures=pictures,
@@ -218,6 +227,7 @@ def _prepare(
         "head_shape": load_head_shape().hash,
         "motion_space": load_motion_space().hash,
         **({"segmenter": sha256_of(segmenter)} if segmenter else {}),
+        **({"head_model": _head_hash(head_model)} if head_model else {}),
     }
     with ClipProgress(f"prepare {data_set}") as progress:
         manifest = prepare_clips(
@@ -241,6 +251,15 @@ def _prepare(
     typer.echo(f"{out}: {manifest.used} clips prepared, {refused} left out; {report}")
     if not manifest.used:
         raise InputError(f"none of {manifest.clips} clips can be used; the reasons stand above and in {report}")
+
+
+def _head_hash(folder: Path) -> str:
+    """Hash of a head folder, which must be whole."""
+    from model.face.head_models import load_head_model
+    from model.face.model_files import sha256_of
+
+    load_head_model(folder)
+    return sha256_of(folder / "head.npz")
 
 
 def _say_rejects(out: Path, most: int = 20) -> None:

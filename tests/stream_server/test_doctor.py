@@ -61,6 +61,8 @@ def test_the_face_landmarker_is_looked_for(tmp_path: Path) -> None:
     found = by_name(diagnose(data_folder=tmp_path, measure=False))["face landmarker"]
     assert found.state == "ok"
     assert "1.0 MB" in found.found
+    fetched = by_name(diagnose(data_folder=None, measure=False, model_cache=tmp_path / "weights"))["face landmarker"]
+    assert fetched.state == "ok"
 
 
 def test_without_an_avatar_serving_cannot_work(

@@ -14,11 +14,13 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from model.data.clip_analysis import AnalysisSettings, analyse_clip
+from model.data.clip_head import read_head
 from model.data.clip_types import ClipOutcome, ClipSource, Note, Problem
 from model.data.features import FEATURES_PART, ClipFeatures, from_sample, load_clips
 from model.data.grid import list_grid
 from model.data.preparing.records import ShardRecord, read_record
-from model.evaluation.faces import still_jitter_deg
+from model.errors import DataError
+from model.evaluation.faces import rotation_errors_deg, still_jitter_deg
 from model.evaluation.faces_video import raw_lip_opening
 from model.face.head_shape import load_head_shape
 from model.motion.space import load_motion_space
@@ -275,3 +277,21 @@ def test_pictures_are_crops_with_their_mattes(source: ClipSource, no_sync: Analy
     assert 0.25 < (labels == 1).mean() < 0.6
     backdrop = crop[labels == 0].mean(0)
     assert backdrop[2] > backdrop[0] + 50  # GRID's blue
+
+
+def test_a_head_model_is_fitted_on_request(
+    source: ClipSource, no_sync: AnalysisSettings, data_folder: Path, tmp_path: Path, outcome: ClipOutcome
+) -> None:
+    import dataclasses
+
+    ict = str(data_folder / "ict_facekit" / "ict_facekit.npz")
+    assert main(["head-model", "--ict", ict, "--out", str(tmp_path)]) == 0
+    sample = analyse_clip(source, dataclasses.replace(no_sync, head_model=tmp_path)).samples[0]
+    fit, clip = read_head(sample), clip_of(outcome)
+    assert fit.expression.shape[0] == fit.jaw_pose.shape[0] == 75
+    assert fit.reprojection_px.mean() < 0.04 * np.ptp(clip.landmarks[0, :, 0])
+    opening = load_motion_space().lip_opening(clip.motion)
+    assert np.corrcoef(fit.jaw_pose[:, 0], opening)[0, 1] > 0.6
+    assert rotation_errors_deg(fit.rotation, clip.pose.rotation).mean() < 8
+    with pytest.raises(DataError, match="--head-model"):
+        read_head(outcome.samples[0])
