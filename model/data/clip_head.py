@@ -22,7 +22,7 @@ HEAD_PART = "head.safetensors"
 
 def fit_head(landmarks_px: NDArray[np.float32], camera: Intrinsics, folder: Path) -> bytes:
     """The part: identity for the clip, expression, jaw and head pose for each frame (see `HeadFit`)."""
-    pinhole = PinholeCamera(camera.fx_px, camera.fy_px, camera.cx_px, camera.cy_px)
+    pinhole = PinholeCamera(fx=camera.fx_px, fy=camera.fy_px, cx=camera.cx_px, cy=camera.cy_px)
     fit = fit_clip(_model(folder), landmarks_px, pinhole)
     arrays = {
         "betas": fit.betas,

@@ -59,6 +59,7 @@ def kill_at_rename(number: int, when: str) -> None:
 
 def main() -> None:
     """Options as JSON: out, count, texts, workers, clips_allowed, rename, when."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     options = json.loads(sys.argv[1])
     if "rename" in options:
         kill_at_rename(options["rename"], options["when"])
