@@ -76,8 +76,16 @@ def analyse_clip(source: ClipSource, settings: AnalysisSettings) -> ClipOutcome:
             raise _lost(source, track, settings)
         parts = [_analyse_stretch(source, clip, track, first, last, settings) for first, last in stretches]
     except ClipError as error:
-        return ClipOutcome(key=source.key, problem=error.problem, message=" ".join(str(error).split()))
+        return ClipOutcome(key=source.key, problem=error.problem, message=_message(source, error))
     return _outcome(source, clip, parts, stretches)
+
+
+def _message(source: ClipSource, error: ClipError) -> str:
+    """One line that names files without their folders, so that it is the same wherever the data set lies."""
+    text = " ".join(str(error).split())
+    for path in (source.video, source.audio):
+        text = text.replace(str(path), path.name) if path is not None else text
+    return text
 
 
 @dataclass(frozen=True)

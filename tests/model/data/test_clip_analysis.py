@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from fractions import Fraction
@@ -235,29 +236,75 @@ def test_odd_videos_are_used_with_a_note(
     assert any(n.startswith(note) for n in found.notes), found.notes
 
 
+def spoil(folder: Path, good: Path, frames: Frames) -> tuple[dict[str, Problem], dict[str, Note]]:
+    """A clip of every kind that people bring: what becomes of each by its name."""
+    folder.mkdir()
+    (folder / "good.mp4").write_bytes(good.read_bytes())
+    (folder / "truncated.mp4").write_bytes(good.read_bytes()[:20_000])
+    (folder / "zero.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("not a video at all, " * 50)
+    noise = np.random.default_rng(0).integers(0, 255, (50, 240, 320, 3), np.uint8)
+    film(folder / "nobody.mp4", lambda k: noise[k])
+    film(folder / "two.mp4", lambda k: np.concatenate([frames[k], frames[(k + 30) % 75][:, ::-1]], 1))
+    film(folder / "slow.mp4", lambda k: frames[5 * k], fps=5, seconds=3.0)
+    film(folder / "silent.mp4", lambda k: frames[k], sound=None)
+    film(folder / "long_sound.mp4", lambda k: frames[k], sound=Sound(duration_s=4.0))
+    turned = Picture(width=FACE_PX, height=FACE_PX, turn_deg=90)
+    film(folder / "phone.mp4", lambda k: np.rot90(frames[k], -1), picture=turned)
+    times = np.cumsum(np.where(np.arange(48) % 3 == 0, 0.06, 0.03)).tolist()
+    film(folder / "uneven.mp4", lambda k: frames[k], times=times, sound=Sound(duration_s=1.9))
+    options = (("x265-params", "log-level=none"), ("preset", "ultrafast"))
+    hdr = Picture(
+        width=FACE_PX, height=FACE_PX, codec="libx265", pix_fmt="yuv420p10le", options=options,
+        matrix=9, primaries=9, transfer=16,
+    )  # fmt: skip
+    film(folder / "hdr.mp4", lambda k: (frames[k] * 0.55).astype(np.uint8), picture=hdr)
+    return (
+        {
+            "truncated": Problem.TRUNCATED,
+            "zero": Problem.ZERO_BYTES,
+            "text": Problem.NOT_A_VIDEO,
+            "nobody": Problem.NO_FACE,
+            "two": Problem.TWO_FACES,
+            "slow": Problem.LOW_FRAME_RATE,
+            "silent": Problem.NO_AUDIO,
+        },
+        {
+            "long_sound": Note.AUDIO_LONGER,
+            "phone": Note.ROTATED,
+            "uneven": Note.VARIABLE_FRAME_RATE,
+            "hdr": Note.HIGH_DYNAMIC_RANGE,
+        },
+    )
+
+
 def test_prepare_says_one_line_for_each_bad_clip(
-    data_folder: Path, source: ClipSource, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, source: ClipSource, frames: Frames, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = tmp_path / "clips", tmp_path / "out"
-    folder.mkdir()
-    (folder / "good.mp4").write_bytes(source.video.read_bytes())
-    (folder / "cut.mp4").write_bytes(source.video.read_bytes()[:20_000])
-    (folder / "empty.mp4").write_bytes(b"")
-    (folder / "text.mp4").write_text("not a video at all, " * 50)
-    task = str(data_folder / "weights" / "face_landmarker.task")
-    assert main(["prepare", "video", str(folder), "--out", str(out), "--face-landmarker", task, "--workers", "1"]) == 0
-    said = capfd.readouterr().err
-    lines = [line for line in said.splitlines() if line.startswith("left out:")]
-    assert [line.split(": ")[1] for line in lines] == ["cut", "empty", "text"]
-    assert "zero bytes" in said and "not a video" in said
-    assert [c.key for c in load_clips(out)] == ["good"]
-    rows = read_record(ShardRecord, out / "shard-000000.json").clips
+    refused, noted = spoil(folder, source.video, frames)
+    task = ["--face-landmarker", str(data_folder / "weights" / "face_landmarker.task"), "--no-sync"]
+    assert main(["prepare", "video", str(folder), "--out", str(out), *task]) == 0
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("left out:")]
+    assert {line.split(": ")[1]: line.split(": ")[2] for line in said} == refused
+    assert len(said) == len(refused) and not [line for line in said if str(tmp_path) in line]
+    assert [c.key for c in load_clips(out)] == sorted(["good", *noted])
+    rows = {clip.key: clip for clip in read_record(ShardRecord, out / "shard-000000.json").clips}
+    for key, note in noted.items():
+        assert any(n.startswith(note) for n in rows[key].notes), (key, rows[key].notes)
     report = (out / "report.html").read_text()
-    assert all(clip.key in report for clip in rows if clip.problem)
-    (folder / "good.mp4").unlink()
-    arguments = ["prepare", "video", str(folder), "--out", str(tmp_path / "none"), "--face-landmarker", task]
+    for key in refused:
+        assert key in report and html.escape(rows[key].message) in report
+
+
+def test_a_folder_of_bad_clips_is_an_error(
+    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    task = str(data_folder / "weights" / "face_landmarker.task")
+    arguments = ["prepare", "video", str(tmp_path), "--out", str(tmp_path / "none"), "--face-landmarker", task]
     assert main(arguments) == EXIT_BAD_INPUT
-    assert "none of 3 clips can be used" in capfd.readouterr().err
+    assert "none of 1 clips can be used" in capfd.readouterr().err
 
 
 def test_pictures_are_crops_with_their_mattes(source: ClipSource, no_sync: AnalysisSettings) -> None:
