@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from model.data.clip_types import ClipSource
 
 app = typer.Typer(no_args_is_help=True)
+
+Options = dict[str, Any]
 
 TELEMETRY = "MediaPipe looks up a telemetry host of its maker when it starts; it runs in worker processes only."
 
@@ -58,10 +63,7 @@ def prepare() -> None:
     """Turn a data set into features; resumable."""
 
 
-@app.command()
-def grid(
-    context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="GRID folder: clips (.mp4, .mpg) with .align files")],
+def _shared(
     out: Out,
     face_landmarker: Landmarker = None,
     segmenter: SegmenterFile = None,
@@ -76,104 +78,88 @@ def grid(
     offline: Offline = False,
     shard_clips: ShardClips = 100,
     timeout_s: Timeout = 600.0,
+) -> Options:
+    """The options of every kind of data set, as a mapping."""
+    return locals()
+
+
+def _with_shared(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `_shared` behind its own, handed to it as `options`."""
+    own, shared = (typing.get_type_hints(f, include_extras=True) for f in (command, _shared))
+    parameters = [
+        p for f in (command, _shared) for p in inspect.signature(f).parameters.values() if p.name != "options"
+    ]
+    hints = own | shared
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        options = {name: given.pop(name) for name in inspect.signature(_shared).parameters}
+        command(**given, options=_shared(**options))
+
+    del run.__wrapped__  # typer would look at the command's own signature
+    run.__annotations__ = {p.name: hints[p.name] for p in parameters} | {"return": None}
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in parameters]
+    )
+    return run
+
+
+@app.command()
+@_with_shared
+def grid(
+    source: Annotated[Path, typer.Argument(help="GRID folder: clips (.mp4, .mpg) with .align files")],
+    options: Options,
     sample: Sample = None,
     seed: Seed = 0,
 ) -> None:
     """GRID corpus: faces, sound and words."""
     from model.data.grid import list_grid
 
-    _prepare("GRID", _sampled(list_grid(source), sample, seed), **_options(context))
+    _prepare("GRID", _sampled(list_grid(source), sample, seed), **options)
 
 
 @app.command()
+@_with_shared
 def voxceleb2(
-    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="VoxCeleb2 folder: dev|test/mp4|aac/idXXXXX/...")],
-    out: Out,
+    options: Options,
     list_file: ListFile = None,
     split: Split = "",
-    face_landmarker: Landmarker = None,
-    segmenter: SegmenterFile = None,
-    head_model: HeadFolder = None,
-    workers: Workers = 2,
-    engine: EngineOption = "local",
-    address: Address = None,
-    pictures: Pictures = False,
-    focal_px: Focal = None,
-    sync: CheckSync = True,
-    overwrite: Overwrite = False,
-    offline: Offline = False,
-    shard_clips: ShardClips = 100,
-    timeout_s: Timeout = 600.0,
     sample: Sample = None,
     seed: Seed = 0,
 ) -> None:
     """VoxCeleb2."""
     from model.data.voxceleb2 import list_voxceleb2
 
-    clips = list_voxceleb2(source, split=split, list_file=list_file)
-    _prepare("VoxCeleb2", _sampled(clips, sample, seed), **_options(context))
+    _prepare("VoxCeleb2", _sampled(list_voxceleb2(source, split=split, list_file=list_file), sample, seed), **options)
 
 
 @app.command()
+@_with_shared
 def lrw(
-    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="LRW folder: WORD/train|val|test/*.mp4")],
-    out: Out,
+    options: Options,
     list_file: ListFile = None,
     split: Split = "",
-    face_landmarker: Landmarker = None,
-    segmenter: SegmenterFile = None,
-    head_model: HeadFolder = None,
-    workers: Workers = 2,
-    engine: EngineOption = "local",
-    address: Address = None,
-    pictures: Pictures = False,
-    focal_px: Focal = None,
-    sync: CheckSync = True,
-    overwrite: Overwrite = False,
-    offline: Offline = False,
-    shard_clips: ShardClips = 100,
-    timeout_s: Timeout = 600.0,
     sample: Sample = None,
     seed: Seed = 0,
 ) -> None:
     """LRW: clips of one word, 29 frames each."""
     from model.data.lrw import list_lrw
 
-    clips = list_lrw(source, split=split, list_file=list_file)
-    _prepare("LRW", _sampled(clips, sample, seed), **_options(context))
+    _prepare("LRW", _sampled(list_lrw(source, split=split, list_file=list_file), sample, seed), **options)
 
 
 @app.command()
+@_with_shared
 def video(
-    context: typer.Context,
     source: Annotated[list[Path], typer.Argument(help="videos, or folders of them")],
-    out: Out,
-    face_landmarker: Landmarker = None,
-    segmenter: SegmenterFile = None,
-    head_model: HeadFolder = None,
-    workers: Workers = 2,
-    engine: EngineOption = "local",
-    address: Address = None,
-    pictures: Pictures = False,
-    focal_px: Focal = None,
-    sync: CheckSync = True,
-    overwrite: Overwrite = False,
-    offline: Offline = False,
-    shard_clips: ShardClips = 100,
-    timeout_s: Timeout = 600.0,
+    options: Options,
 ) -> None:
     """Plain videos of one person each."""
     from model.data.video_folder import list_videos
 
-    _prepare("videos", list_videos(source), **_options(context))
-
-
-def _options(context: typer.Context) -> dict[str, Any]:
-    """What all kinds share."""
-    own = ("source", "list_file", "split", "sample", "seed")
-    return {name: value for name, value in context.params.items() if name not in own}
+    _prepare("videos", list_videos(source), **options)
 
 
 def _sampled(clips: Sequence[ClipSource], count: int | None, seed: int) -> Sequence[ClipSource]:

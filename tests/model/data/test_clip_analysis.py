@@ -342,3 +342,30 @@ def test_a_head_model_is_fitted_on_request(
     assert rotation_errors_deg(fit.rotation, clip.pose.rotation).mean() < 8
     with pytest.raises(DataError, match="--head-model"):
         read_head(outcome.samples[0])
+
+
+@pytest.mark.parametrize("layout", ["voxceleb2", "lrw"])
+def test_the_fields_own_layouts_are_prepared(
+    data_folder: Path, source: ClipSource, frames: Frames, tmp_path: Path, layout: str
+) -> None:
+    root, out = tmp_path / "set", tmp_path / "out"
+    if layout == "voxceleb2":
+        place = root / "test" / "mp4" / "id00001" / "AbC-_dEf012"
+        place.mkdir(parents=True)
+        (place / "00001.mp4").write_bytes(source.video.read_bytes())
+        (tmp_path / "list.txt").write_text("id00001/AbC-_dEf012/00001\n")
+        more = ["--split", "test", "--list", str(tmp_path / "list.txt"), "--sample", "1"]
+    else:
+        place = root / "ABOUT" / "test"
+        place.mkdir(parents=True)
+        film(place / "ABOUT_00001.mp4", lambda k: frames[k + 20], seconds=29 / 25)
+        (place / "ABOUT_00001.txt").write_text("Duration: 0.40 seconds\n")
+        more = ["--no-sync"]
+    task = str(data_folder / "weights" / "face_landmarker.task")
+    assert main(["prepare", layout, str(root), "--out", str(out), "--face-landmarker", task, "--offline", *more]) == 0
+    (clip,) = load_clips(out)
+    assert clip.meta["split"] == "test"
+    if layout == "voxceleb2":
+        assert clip.speaker == "id00001" and len(clip.motion) == 75
+    else:
+        assert len(clip.motion) == 29 and [w.text.lower() for w in clip.words] == ["about"]
