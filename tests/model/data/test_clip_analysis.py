@@ -77,7 +77,7 @@ def film(
     sound = rest.pop("sound", Sound(duration_s=seconds))
     write_video(
         path,
-        rest.pop("times", even_times(int(seconds * fps), fps)),
+        rest.pop("times", even_times(round(seconds * fps), fps)),
         picture=stored,
         sound=sound,
         draw=lambda number, _: VideoFrame.from_ndarray(np.ascontiguousarray(show(number)), format="rgb24"),
