@@ -36,8 +36,7 @@ def capture_correspondence(ict: Path, capture: Path, task_file: Path) -> NDArray
         landmarks.append(points)
         vertices = shape + np.tensordot(np.array(frame["coeff"], np.float32), basis, 1)
         projected.append(_project(vertices, frame, data["camera"]))
-    with np.load(ict) as arrays:
-        facing = _normals(shape, arrays["tri"])[:, 2]
+    facing = _normals(shape, head.triangles)[:, 2]
     return correspondence(np.stack(projected), np.stack(landmarks), facing)
 
 
