@@ -30,6 +30,7 @@ from model.face.crop import FaceCrop, plan_crop
 from model.face.head_pose import HeadPose, Intrinsics, estimate_head_pose
 from model.face.head_shape import HeadShape, load_head_shape
 from model.face.landmarks import FaceTrack, LandmarkError, fill_gaps, split_where_lost, track_face
+from model.face.matting import MattingError
 from model.face.optical_flow import MouthFlow, mouth_flow
 from model.face.temporal_filter import filter_points
 from model.motion.face_points import EYE_CORNERS_LEFT, EYE_CORNERS_RIGHT, MOUTH
@@ -77,6 +78,8 @@ def analyse_clip(source: ClipSource, settings: AnalysisSettings) -> ClipOutcome:
         parts = [_analyse_stretch(source, clip, track, first, last, settings) for first, last in stretches]
     except ClipError as error:
         return ClipOutcome(key=source.key, problem=error.problem, message=_message(source, error))
+    except MattingError as error:
+        return ClipOutcome(key=source.key, problem=Problem.NO_MATTE, message=f"{source.video.name}: {error}")
     return _outcome(source, clip, parts, stretches)
 
 

@@ -369,3 +369,19 @@ def test_the_fields_own_layouts_are_prepared(
         assert clip.speaker == "id00001" and len(clip.motion) == 75
     else:
         assert len(clip.motion) == 29 and [w.text.lower() for w in clip.words] == ["about"]
+
+
+def test_a_clip_that_cannot_be_cut_out_says_so(
+    source: ClipSource, no_sync: AnalysisSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    from model.data import clip_analysis
+    from model.face.matting import MattingError
+
+    def refuse(*_: object) -> dict[str, bytes]:
+        raise MattingError("the landmarks lie outside the picture")
+
+    monkeypatch.setattr(clip_analysis, "clip_pictures", refuse)
+    found = analyse_clip(source, dataclasses.replace(no_sync, with_pictures=True))
+    assert found.problem == Problem.NO_MATTE and found.message.startswith("bbal8p.mp4: the landmarks")
