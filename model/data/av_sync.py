@@ -24,7 +24,8 @@ SAMPLES_PER_FRAME = 640
 MODEL_LATE_FRAMES = 0.6
 """How late the shipped model's lips are: it learned from landmarks that MediaPipe had smoothed, and delayed.
 
-Measured on GRID s1 (train), whose sound and picture are in step; measure again when the model is trained anew.
+The mean over 25 clips of GRID s1 (train), measured once by hand: no command of ours repeats it yet. Measure it again
+when the model is trained anew.
 """
 SYLLABLE_SIGMA_FRAMES = 8.0  # what is slower than about half a second is taken out before correlating
 
