@@ -1,10 +1,21 @@
-"""Sentences for synthetic speech: GRID-like commands and free word strings, written for this project."""
+"""Texts for synthetic speech: sentences, commands, numbers, letters, names and word strings, written for this project.
+
+GRID, the recorded part of the training, never says ER HH NG OY SH UH or ZH, so the English sentences are full of them.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Final
+
 import numpy as np
 
-_GRID = (
+from model.data.english_sentences import ENGLISH_SENTENCES
+from model.data.word_lists import WORDS
+
+__all__ = ["random_sentence"]
+
+_GRID: Final = (
     "bin lay place set",
     "blue green red white",
     "at by in with",
@@ -12,52 +23,60 @@ _GRID = (
     "zero one two three four five six seven eight nine",
     "again now please soon",
 )
-
-_WORDS = {
-    "en": (
-        "people maybe before problem number remember summer bubble happy apple paper opening important family "
-        "move moment room boom food blue you who two through soon music future beautiful few new view voice "
-        "father water all more four door morning warm walk talk thought caught law small home open over only "
-        "go show know slow cold old boat both see he she me teeth these green street leave feel believe piece "
-        "cat that have hand back black happen family man stand ask class laugh car heart large part start far "
-        "time my might life five fire bright why eye day they make take name wait great late play face boy "
-        "noise join point house out now how down sound brown think thing with other weather this there those "
-        "ship shoe she wish fish measure vision pleasure church watch teacher much jump large bridge age june "
-        "very voice give love never every river zoo easy busy is was first bird word work turn girl world her "
-        "run up love come one under sun but much good book put would look foot full woman get said friend ten "
-        "best red head seven help many bed left sit in big minute which system city little live milk hello yes "
-        "the a of and to for from by we be it at on or an if as so no not can will just about after long year"
-    ),
-    "de": (
-        "guten morgen wie geht es ihnen ich möchte bitte ein bier und wasser über fünf schöne bücher mutter vater "
-        "baum haus mann frau zeit leben immer wieder zwischen wörter frühling sommer herbst winter papa mama pause "
-        "eine kleine große straße nicht auch noch dann machen sprechen hören können müssen heute abend apfel blume"
-    ),
-    "fr": (
-        "bonjour tout le monde je voudrais un peu de pain avec du beurre maman papa beaucoup bien sûr une femme "
-        "petit grand maison rue lumière peut être demain matin vous nous avons parler écouter comprendre heureux "
-        "pomme bouteille blanc vin chanson voiture homme jamais toujours fumée plume bleu jeune deux feu"
-    ),
-    "es": (
-        "hola buenos días por favor una mesa para dos personas el perro la casa mañana siempre nunca bueno malo "
-        "padre madre hermano ventana puerta agua vino pan manzana caballo verde azul blanco negro hablar escuchar"
-    ),
-    "it": (
-        "buongiorno come va bene grazie per favore una bottiglia di vino mamma papà bambino fiume montagna bello "
-        "parlare sempre domani mattina sera pomodoro pane acqua luna sole amore vita giorno notte mare"
-    ),
-    "pt": (
-        "bom dia tudo bem obrigado por favor um copo de água mãe pai menino praia sempre nunca amanhã noite "
-        "falar ouvir comer beber bonito feliz banana peixe pão lua sol mar verde vermelho"
-    ),
-}
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+_NAMES: Final = (
+    "Anna Ben Carla David Emma Felix Georgia Hugh Irene Joy Kirsty Leo Maya Nigel Oscar Paula Roy Shirley Thomas "
+    "Ursula Victor Wendy Yusuf Zoe Joyce Sheila Floyd Hank Heather Bing Ingrid Burt Pearl Stirling Cooper Woody Asia "
+    "Persia London Paris Shanghai Beijing Hong-Kong Illinois Detroit Birmingham Jersey Perth Washington Helsinki "
+    "Tahiti Tunisia"
+).split()
+_NUMBERS: Final = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand first third thirteenth"
+).split()
+_RARE: Final = (
+    "beige measure vision pleasure treasure usual leisure garage casual decision occasion genre rouge mirage seizure "
+    "explosion version collision boy oil join point voice noise choice toy enjoy royal coin spoil avoid moist destroy "
+    "oyster employ loyal annoy soil good book put would look foot full push could should pull wood hook sugar bush "
+    "cushion butcher stood took bullet wolf bird word work turn girl world her first burn church nurse early search "
+    "hurt shirt perfect journey learn purple hand happy house here help hello hope hill hot heavy behind ahead "
+    "perhaps hurry humble anyhow rehearse sing long bring morning ring young thing hang strong single finger language "
+    "singing angry belong wrong king ship shoe wish fish she wash sharp share action ocean shadow special push "
+    "machine fashion mushroom shelf shine"
+).split()
 
 
 def random_sentence(language: str, rng: np.random.Generator) -> str:
-    """3 to 8 random words with a pause now and then; for English one in four is a GRID-like command."""
-    if language == "en" and rng.random() < 0.25:
+    """A text of about 1 to 6 seconds in a language (ISO 639-1); a KeyError names one that `WORDS` lacks."""
+    if language == "en":
+        return _random_english(rng)
+    return _word_string(_words(language), rng)
+
+
+def _random_english(rng: np.random.Generator) -> str:
+    kind = rng.random()
+    if kind < 0.45:
+        return str(rng.choice(ENGLISH_SENTENCES))
+    if kind < 0.60:
         return " ".join(str(rng.choice(slot.split())) for slot in _GRID) + "."
-    words = _WORDS[language].split()
+    if kind < 0.66:
+        return _word_string(_NUMBERS, rng)
+    if kind < 0.70:
+        return ", ".join(rng.choice(list(_LETTERS), int(rng.integers(3, 7)))).upper() + "."
+    if kind < 0.75:
+        return _word_string(_NAMES, rng)
+    if kind < 0.90:
+        return _word_string(_RARE, rng)
+    return _word_string(_words("en"), rng)
+
+
+@cache
+def _words(language: str) -> list[str]:
+    return WORDS[language].split()
+
+
+def _word_string(words: list[str], rng: np.random.Generator) -> str:
+    """3 to 8 random words, with a pause now and then."""
     count = int(rng.integers(3, 9))
     chosen = [str(w) for w in rng.choice(words, count)]
     if count > 4 and rng.random() < 0.4:

@@ -16,8 +16,9 @@ SILENCE_INDEX: Final = INDEX["sil"]
 BILABIALS: Final = frozenset({"p", "b", "m"})
 OPEN_VOWELS: Final = frozenset({"aa", "ae", "ay", "aw", "ah"})
 VOWELS: Final = frozenset("iy ih eh ae aa ah ao uh uw er ax ey ay oy ow aw ue oe nas".split())
+VOICED: Final = frozenset("b m v dh d n z zh jh g ng l r w y".split()) | VOWELS
+"""Phonemes during which the larynx sounds."""
 
-_RELATIVE_LENGTH: Final = {"p": 0.8, "b": 0.7, "t": 0.8, "d": 0.6, "k": 0.8, "g": 0.7, "dh": 0.5, "ax": 0.6}
 
 _GRID_LEXICON: Final = """
 bin b ih n|lay l ey|place p l ey s|set s eh t|blue b l uw|green g r iy n|red r eh d|white w ay t|at ae t|by b ay
@@ -48,8 +49,12 @@ _IPA: Final = {
     "ʉ": "uw", "ʍ": "w", "iə": "iy", "eə": "eh", "ʊə": "uh", "ɑɹ": "aa",
     "ɔɹ": "ao", "oɹ": "ao", "ɛɹ": "eh", "ɪɹ": "ih", "ʊɹ": "uh",
     "aɪə": "ay", "aɪɚ": "ay", "əl": "l", "n̩": "n", "ã": "nas",
+    "tɕ": "ch", "dʑ": "jh", "tʂ": "ch", "dʐ": "jh", "dz": "z", "c": "t", "ɟ": "d", "q": "k", "ʈ": "t", "ɖ": "d",
+    "ɳ": "n", "ɴ": "ng", "ɭ": "l", "ɽ": "d", "ɸ": "f", "ħ": "hh", "ʕ": "kh", "r̝": "zh", "r̝̊": "sh", "ɧ": "sh", "ʝ": "y",
+    "ai": "ay", "au": "aw", "ei": "ey", "oi": "oy", "ou": "ow", "ɔi": "oy", "ɛɪ": "ey", "ʌʊ": "aw", "ɛʊ": "eh",
+    "ä": "aa", "ε": "eh", "ɵ": "oe", "ũ": "nas", "õ": "nas", "ĩ": "nas", "ẽ": "nas",
 }  # fmt: skip
-_IPA_MARKS: Final = "ˈˌːˑʲʰ̩̪̃|_-.'ˤ̬˞ʷ;"
+_IPA_MARKS: Final = "ˈˌːˑʲʰ̩̪̃|_-.'ˤ̬˞ʷ;?ʔ"
 
 
 def phoneme_from_ipa(symbol: str) -> str:
@@ -66,13 +71,3 @@ def phoneme_from_ipa(symbol: str) -> str:
         if plain[:length] in _IPA:
             return _IPA[plain[:length]]
     raise KeyError(symbol)
-
-
-def split_word(word: str, start: float, end: float) -> list[tuple[str, float, float]]:
-    """Phonemes of a GRID word laid over its time span by typical relative lengths: a first guess of times."""
-    phones = GRID_LEXICON.get(word, ("sil",))
-    weights = [_RELATIVE_LENGTH.get(p, 1.6 if p in VOWELS else 1.0) for p in phones]
-    edges = [start]
-    for weight in weights:
-        edges.append(edges[-1] + (end - start) * weight / sum(weights))
-    return [(p, a, b) for p, a, b in zip(phones, edges, edges[1:], strict=False)]
