@@ -10,13 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.speech.log_mel import HOP_SAMPLES, RANGE_LOG10, SILENCE, LogMel, LogMelState
+from model.errors import InputError
+from model.speech.encoder_graph import BatchedSpeech
+from model.speech.log_mel import HOP_SAMPLES, SILENCE, LogMel, LogMelState
 from model.speech.speech_model import COLUMNS_PER_FRAME, SpeechModel
-
-LEAST_COLUMNS = 16
-"""Statistics over fewer columns than these mean nothing."""
-NOISE_SPREAD_LOG10 = 0.33
-
 
 @dataclass
 class SpeechState:
@@ -24,23 +21,6 @@ class SpeechState:
 
     columns: NDArray[np.float32]  # (window_columns, mels), newest last
     log_mel: LogMelState = field(default_factory=LogMelState)
-    heard_columns: int = 0  # of the window; the rest is the silence before the stream
-
-    def peak_log10(self, last_frames: int) -> NDArray[np.float32]:
-        """Loudest band of each of the last frames, (last_frames,), log10 power by today's running maximum."""
-        columns = self.columns[-last_frames * COLUMNS_PER_FRAME :]
-        peak = columns.reshape(last_frames, -1).max(1)
-        return np.asarray((peak - 1.0) * (RANGE_LOG10 / 2) + self.log_mel.maximum, np.float32)
-
-    def spread_log10(self) -> float:
-        """Mean over bands of the standard deviation of log10 power over what was heard of the window.
-
-        Before LEAST_COLUMNS were heard (no frame is due yet) it is that of steady noise.
-        """
-        if self.heard_columns < LEAST_COLUMNS:
-            return NOISE_SPREAD_LOG10
-        heard = self.columns[-self.heard_columns :]
-        return float(heard.std(0).mean()) * RANGE_LOG10 / 2
 
     @classmethod
     def start(cls, window_columns: int, num_mels: int) -> SpeechState:
@@ -49,7 +29,7 @@ class SpeechState:
 
 
 class SpeechFeatures:
-    """Windows of several sessions through the encoder in one batch."""
+    """Windows of several sessions through the encoder in one batch, on the model's device and in its precision."""
 
     def __init__(self, model: SpeechModel, *, hop_frames: int, lookahead_frames: int) -> None:
         self.model = model.eval()
@@ -57,6 +37,11 @@ class SpeechFeatures:
         self.lookahead_frames = lookahead_frames
         self.hop_samples = hop_frames * COLUMNS_PER_FRAME * HOP_SAMPLES
         self.log_mel = LogMel(model.config.encoder.num_mels)
+        self._batched = BatchedSpeech(model, last_frames=hop_frames + lookahead_frames)
+
+    def warm_up(self) -> None:
+        """On a GPU, capture the graphs of all batch sizes, which takes seconds; on the CPU nothing."""
+        self._batched.warm_up()
 
     def new_state(self) -> SpeechState:
         """State of a session that has heard nothing."""
@@ -64,15 +49,18 @@ class SpeechFeatures:
         return SpeechState.start(encoder.window_columns, encoder.num_mels)
 
     def advance(self, audio: NDArray[np.float32], state: SpeechState) -> None:
-        """Append one hop of audio (hop_samples,) to a session's window."""
+        """Append one hop of audio (hop_samples,) to a session's window.
+
+        Raises:
+            InputError: Not one hop, or `check_audio` refuses it; the state is then as before.
+        """
+        if audio.shape != (self.hop_samples,):
+            raise InputError(f"need one hop of audio ({self.hop_samples},), got {audio.shape}")
         columns = self.log_mel.push(audio, state.log_mel)
         state.columns = np.concatenate([state.columns[len(columns) :], columns])
-        state.heard_columns = min(len(state.columns), state.heard_columns + len(columns))
 
     @torch.inference_mode()
     def features(self, states: Sequence[SpeechState]) -> Tensor:
         """(B, hop_frames + lookahead_frames, 256): first the frames now committed, then the look-ahead ones."""
         windows = torch.from_numpy(np.stack([s.columns for s in states]))
-        with torch.autocast("cpu", torch.bfloat16):
-            out: Tensor = self.model(windows, last_frames=self.hop_frames + self.lookahead_frames)[0]
-        return out.float()
+        return self._batched(windows)
