@@ -122,9 +122,9 @@ def test_head_turns_when_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.wav", None, "no such audio file"),
-        ("empty.wav", b"", "audio file is empty"),
-        ("text.wav", b"this is not sound at all, only words" * 20, "not readable as audio"),
+        ("missing.wav", None, "no such file"),
+        ("empty.wav", b"", "holds 0 bytes"),
+        ("text.wav", b"this is not sound at all, only words" * 20, "not a sound file but text"),
         ("header.wav", b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00", ""),
     ],
 )
