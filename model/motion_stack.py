@@ -16,8 +16,9 @@ from model.diffusion.unet import TemporalUNet, UNetConfig
 from model.errors import CheckpointBindingError
 from model.motion.space import load_motion_space
 from model.motion.vae import MotionVae, VaeConfig
-from model.speech.speech_model import SpeechConfig, SpeechModel
+from model.speech.speech_file import load_speech
 from model.speech.stream import SpeechFeatures
+from model.speech.whisper_encoder import Precision
 
 ASSETS = Path(__file__).parent / "assets"
 SPEECH_FILE = "speech.safetensors"
@@ -39,26 +40,37 @@ class MotionStack:
         return np.array(self.vae.decode(latents).numpy())
 
 
-def load_motion_stack(folder: Path = ASSETS, *, num_steps: int = 2, temperature: float = 0.0) -> MotionStack:
+def load_motion_stack(
+    folder: Path = ASSETS,
+    *,
+    whisper: Path | None = None,
+    num_steps: int = 2,
+    temperature: float = 0.0,
+    device: torch.device | None = None,
+    precision: Precision | None = None,
+) -> MotionStack:
     """Load encoder, VAE and U-Net from one folder.
 
+    `whisper` is the checkpoint of the Whisper that the folder's speech heads were trained on, if they were;
+    `device` is the encoder's (the CPU if not given), `precision` too (that device's best).
+
     Raises:
-        CheckpointBindingError: The U-Net was trained with another encoder, VAE or motion space.
+        CheckpointBindingError: The U-Net was trained with another encoder, VAE or motion space, or the speech heads on
+            another Whisper.
         ModelError: A file is missing or damaged.
     """
-    speech = load_checkpoint(folder / SPEECH_FILE, kind="speech", config_cls=SpeechConfig)
+    speech = load_speech(folder / SPEECH_FILE, whisper=whisper, device=device, precision=precision)
     vae = load_checkpoint(folder / VAE_FILE, kind="motion-vae", config_cls=VaeConfig)
     motion = load_checkpoint(folder / MOTION_FILE, kind="motion", config_cls=UNetConfig)
     _check_bindings(folder / MOTION_FILE, motion, speech.content_hash, vae.content_hash)
-    speech_model = SpeechModel(speech.config)
-    speech_model.load_state_dict(_single(speech.tensors))
     vae_model = MotionVae(vae.config)
     vae_model.load_state_dict(vae.tensors)
     unet = TemporalUNet(motion.config)
     unet.load_state_dict(_single(motion.tensors))
     features = SpeechFeatures(
-        speech_model, hop_frames=motion.config.hop_frames, lookahead_frames=motion.config.lookahead_frames
+        speech.model, hop_frames=motion.config.hop_frames, lookahead_frames=motion.config.lookahead_frames
     )
+    features.warm_up()
     with torch.inference_mode():
         rest = vae_model.eval().encode(torch.zeros(1, 8, 32))[0, -1].clone()
     generator = MotionGenerator(unet, rest, num_steps=num_steps, temperature=temperature)

@@ -31,6 +31,8 @@ class RenderOptions:
     """What may be asked of a rendering."""
 
     avatar: Path | None = None
+    models: Path | None = None
+    whisper: Path | None = None
     size: int = 256
     steps: int = 2
     temperature: float = 0.0
@@ -53,6 +55,8 @@ def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progr
     poses = read_poses(options.poses, total) if options.poses else None
     pipeline = AvatarPipeline.load(
         options.avatar,
+        models=options.models,
+        whisper=options.whisper,
         size=options.size,
         steps=options.steps,
         threads=options.threads,

@@ -30,13 +30,16 @@ def is_loopback(host: str) -> bool:
 class ServerConfig:
     """What `nerf-lipsync serve` was asked for.
 
-    `pipeline` is for tests only: "module:attribute" of a class with the interface of
-    `model.pipeline.AvatarPipeline`. None, the default, means the trained avatar.
+    `models` is a folder of speech and motion weights (None: the shipped ones), `whisper` the path of the checkpoint
+    that they were trained on, if on one. `pipeline` is for tests only: "module:attribute" of a class with the
+    interface of `model.pipeline.AvatarPipeline`. None, the default, means the trained avatar.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     avatar: str | None = None
+    models: str | None = None
+    whisper: str | None = None
     size: int = 256
     steps: int = 2
     threads: int = 1

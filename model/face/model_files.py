@@ -6,21 +6,22 @@ file is already in the folder.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import IO
 
 from model.errors import InputError
+from model.fetching import TIMEOUT_S, FetchError, fetch_file, sha256_of
 
-TIMEOUT_S = 30.0
-CHUNK_BYTES = 1 << 20
+__all__ = [
+    "FACE_LANDMARKER",
+    "SELFIE_MULTICLASS",
+    "ModelFile",
+    "ModelFileError",
+    "default_cache",
+    "find_model_file",
+    "sha256_of",
+]
 
 
 class ModelFileError(InputError):
@@ -74,12 +75,6 @@ def default_cache(environment: Mapping[str, str], home: Path) -> Path:
     return base / "nerf-lipsync"
 
 
-def sha256_of(path: Path) -> str:
-    """Hash of a file, lower-case hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def find_model_file(
     spec: ModelFile, given: Path | None, *, cache: Path, download: bool, timeout_s: float = TIMEOUT_S
 ) -> Path:
@@ -104,39 +99,11 @@ def find_model_file(
         return kept
     if not download:
         raise ModelFileError(f"{spec.name} is not in {cache} and downloading is off; {_remedy(spec)}")
-    _fetch(spec, kept, timeout_s)
-    return kept
-
-
-def _fetch(spec: ModelFile, target: Path, timeout_s: float) -> None:
-    partial: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{spec.name}.", delete=False) as file:
-            partial = Path(file.name)
-            with urllib.request.urlopen(spec.url, timeout=timeout_s) as response:
-                found = _copy(response, file, spec.size_bytes)
-        if found != spec.sha256:
-            size = partial.stat().st_size
-            raise ModelFileError(f"refused {size} bytes with sha256 {found}, deleted them; {_remedy(spec)}")
-        os.replace(partial, target)
-    except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise ModelFileError(f"cannot download {spec.name}: {reason}; {_remedy(spec)}") from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-
-
-def _copy(source: IO[bytes], target: IO[bytes], limit_bytes: int) -> str:
-    """Copy and hash; one byte more than expected is read, and no more, so that a longer file fails its hash."""
-    digest = hashlib.sha256()
-    left = limit_bytes + 1
-    while left > 0 and (chunk := source.read(min(left, CHUNK_BYTES))):
-        digest.update(chunk)
-        target.write(chunk)
-        left -= len(chunk)
-    return digest.hexdigest()
+        fetch_file(spec.url, kept, sha256=spec.sha256, limit_bytes=spec.size_bytes, timeout_s=timeout_s)
+    except FetchError as error:
+        raise ModelFileError(f"{error}; {_remedy(spec)}") from error
+    return kept
 
 
 def _remedy(spec: ModelFile) -> str:

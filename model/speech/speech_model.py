@@ -4,13 +4,14 @@
 |---|---|
 | 0..44 | phoneme posteriors, averaged over the frame's two tokens |
 | 45..171 | learned: softmax mix of all encoder layers, projected |
-| 172..175 | prosody: energy, its slope, voicing (low-band share), loud/quiet gate |
+| 172..175 | prosody: energy, its slope, voicing and voice activity (both heard by the encoder, 0..1) |
 | 176..255 | mel branch: a small convolution over the frame's 80 x 16 log-mel patch (the paper's spectrogram) |
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,16 +30,30 @@ MEL_BRANCH_SIZE = 80
 LEARNED_SLICE = slice(len(PHONEMES), FEATURE_SIZE - PROSODY_SIZE - MEL_BRANCH_SIZE)
 PROSODY_SLICE = slice(LEARNED_SLICE.stop, LEARNED_SLICE.stop + PROSODY_SIZE)
 MEL_SLICE = slice(PROSODY_SLICE.stop, FEATURE_SIZE)
-VOICED_BANDS = 12  # the lowest bands of 80, below about 500 Hz
+VOICE_CUES = 2
+"""Logits of each token beside its phonemes: voicing (the larynx sounds), activity (somebody speaks)."""
+
+
+class SpeechOutput(NamedTuple):
+    """What a window says."""
+
+    features: Tensor  # (B, T, 256)
+    phonemes: Tensor  # (B, tokens, P) logits
+    voice: Tensor  # (B, tokens, 2) logits: voicing, activity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechConfig:
-    """The speech front end. `num_phonemes` guards against a changed inventory."""
+    """The speech front end. `num_phonemes` guards against a changed inventory.
+
+    `whisper_sha256` is the hash of the Whisper checkpoint whose encoder is used; empty: the encoder is our own and lies
+    in the speech checkpoint. It is part of the config, so of the content hash that motion weights are bound to.
+    """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     num_phonemes: int = len(PHONEMES)
     patch_channels: int = 48
+    whisper_sha256: str = ""
 
 
 class MelBranch(nn.Module):
@@ -59,47 +74,45 @@ class MelBranch(nn.Module):
 
 
 class SpeechModel(nn.Module):
-    """Encoder, phoneme head, layer mix and mel branch."""
+    """Encoder (a new one if none is given), phoneme and voice heads, layer mix and mel branch."""
 
-    def __init__(self, config: SpeechConfig) -> None:
+    def __init__(self, config: SpeechConfig, encoder: WindowedEncoder | None = None) -> None:
         super().__init__()
         if config.num_phonemes != len(PHONEMES):
             raise ValueError(f"the weights know {config.num_phonemes} phonemes, this program {len(PHONEMES)}")
         self.config = config
         width = config.encoder.width
-        self.encoder = WindowedEncoder(config.encoder)
+        self.encoder = encoder or WindowedEncoder(config.encoder)
         self.phoneme_head = nn.Linear(width, len(PHONEMES))
+        self.voice_head = nn.Linear(width, VOICE_CUES)
         self.layer_mix = nn.Parameter(torch.zeros(config.encoder.num_layers + 1))
         self.learned = nn.Linear(width, LEARNED_SLICE.stop - LEARNED_SLICE.start)
         self.mel_branch = MelBranch(config.encoder.num_mels, config.patch_channels)
 
-    def forward(self, mel: Tensor, *, last_frames: int | None = None) -> tuple[Tensor, Tensor]:
-        """Features (B, T, 256) of the last frames of windows (B, columns, mels), and phoneme logits (B, tokens, P).
+    def forward(self, mel: Tensor, *, last_frames: int | None = None) -> SpeechOutput:
+        """Features of the last frames of windows (B, columns, mels), and the logits of all their tokens.
 
         `last_frames` None gives all frames of the window (24).
         """
         states = self.encoder(mel.transpose(1, 2))
-        logits = self.phoneme_head(states[:, -1])
+        logits, voice = self.phoneme_head(states[:, -1]), self.voice_head(states[:, -1])
         mix = torch.softmax(self.layer_mix.float(), 0).to(states.dtype)
         hidden = torch.einsum("l,bltw->btw", mix, states)
-        frames = mel.shape[1] // COLUMNS_PER_FRAME
-        keep = frames if last_frames is None else last_frames
+        keep = mel.shape[1] // COLUMNS_PER_FRAME if last_frames is None else last_frames
         posteriors = _per_frame(torch.softmax(logits.float(), -1), keep)
         learned = torch.tanh(self.learned(_per_frame(hidden, keep)))
+        cues = _per_frame(torch.sigmoid(voice.float()), keep)
         patches = _patches(mel, keep)
-        parts = [posteriors, learned.float(), prosody(mel.float(), keep), self.mel_branch(patches).float()]
-        return torch.cat(parts, -1), logits
+        prosody = torch.cat([energy(mel.float(), keep), cues], -1)
+        parts = [posteriors, learned.float(), prosody, self.mel_branch(patches).float()]
+        return SpeechOutput(torch.cat(parts, -1), logits, voice)
 
 
-def prosody(mel: Tensor, last_frames: int) -> Tensor:
-    """Energy, slope, voicing and a soft speech gate of the last frames, (B, T, 4), each within about -1..1."""
-    columns = mel.reshape(mel.shape[0], -1, COLUMNS_PER_FRAME, mel.shape[2])
-    energy = columns.mean((2, 3))
-    slope = functional.pad(energy[:, 1:] - energy[:, :-1], (1, 0))
-    low = columns[..., :VOICED_BANDS].mean((2, 3)) - columns[..., VOICED_BANDS * 3 :].mean((2, 3))
-    peak = columns.amax((2, 3))
-    gate = torch.sigmoid((peak - 0.0) * 6.0)
-    return torch.stack([energy, slope, low, gate], -1)[:, -last_frames:]
+def energy(mel: Tensor, last_frames: int) -> Tensor:
+    """Mean of each frame's columns and its change since the frame before, (B, T, 2), within about -1..1."""
+    mean = mel.reshape(mel.shape[0], -1, COLUMNS_PER_FRAME, mel.shape[2]).mean((2, 3))
+    slope = functional.pad(mean[:, 1:] - mean[:, :-1], (1, 0))
+    return torch.stack([mean, slope], -1)[:, -last_frames:]
 
 
 def _per_frame(tokens: Tensor, last_frames: int) -> Tensor:

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from stream_server.commands.encoder import Models, Whisper, whisper_path
+
 
 def render(
     audio: Annotated[Path, typer.Option(help="speech: any file that FFmpeg reads")],
     out: Annotated[Path, typer.Option(help="MP4 to write (H.264 + AAC)")],
     avatar: Annotated[Path | None, typer.Option(help="avatar folder; the shipped one if not given")] = None,
+    models: Models = None,
+    whisper: Whisper = None,
     size: Annotated[int, typer.Option(min=64, max=512, help="picture size in pixels, even")] = 256,
     yaw: Annotated[float, typer.Option(min=-30, max=30, help="turns the head, degrees; > 0 to its left")] = 0.0,
     pitch: Annotated[float, typer.Option(min=-20, max=20, help="nods the head, degrees; > 0 down")] = 0.0,
@@ -35,6 +39,8 @@ def render(
         raise InputError(f"--size must be even, got {size}")
     options = RenderOptions(
         avatar=avatar,
+        models=models,
+        whisper=whisper_path(whisper),
         size=size,
         steps=steps,
         temperature=temperature,

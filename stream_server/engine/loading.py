@@ -87,6 +87,8 @@ def _load_avatar(config: ServerConfig) -> Loaded:
     def load_size(size: int) -> PipelineLike:
         loaded: PipelineLike = pipeline_module.AvatarPipeline.load(
             config.avatar,
+            models=_path(config.models),
+            whisper=_path(config.whisper),
             size=size,
             steps=config.steps,
             threads=config.threads,
@@ -100,6 +102,10 @@ def _load_avatar(config: ServerConfig) -> Loaded:
     controls: Callable[[], Any] = importlib.import_module("model.state").Controls
     step_ms = _step_ms(capacity.pipeline, controls)
     return Loaded(capacity.pipeline, float(capacity.fps), step_ms, controls, _mouth_box(config.avatar))
+
+
+def _path(given: str | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _mouth_box(avatar: str | None) -> tuple[float, float, float, float]:
