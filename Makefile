@@ -16,7 +16,7 @@ test: bootstrap
 	$(BIN)/python -m pytest $(ARGS)
 
 nightly: bootstrap
-	@scripts/bootstrap.sh cluster
+	@scripts/bootstrap.sh cluster voices
 	$(BIN)/python -m pytest --nightly $(ARGS)
 
 lint: bootstrap

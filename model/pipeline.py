@@ -16,10 +16,12 @@ from model.errors import InputError
 from model.motion.idle import IdleMotion
 from model.motion.retarget import Retarget
 from model.motion.space import LID_CODES, load_motion_space
-from model.motion.voice_gate import GateConfig, audible_share, open_gate
-from model.motion_stack import MotionStack, load_motion_stack
+from model.motion_stack import ASSETS
 from model.radiance.camera import HeadPose
 from model.radiance.serving import AvatarRenderer
+from model.speech.encoder_graph import best_device
+from model.speech.log_mel import check_audio
+from model.speech_to_motion import SpeechToMotion
 from model.state import Controls, HopOutput, StreamState
 
 FPS = 25
@@ -44,19 +46,20 @@ class PipelineSpec:
 class AvatarPipeline:
     """Speech encoder, motion diffusion and one avatar's renderer. Weights only; sessions own their states."""
 
-    def __init__(self, stack: MotionStack, renderer: AvatarRenderer, retarget: Retarget, spec: PipelineSpec) -> None:
-        self.stack = stack
+    def __init__(self, drive: SpeechToMotion, renderer: AvatarRenderer, retarget: Retarget, spec: PipelineSpec) -> None:
+        self.drive = drive
         self.renderer = renderer
         self.retarget = retarget
         self.spec = spec
         self._space = load_motion_space()
-        self._gate_config = GateConfig()
 
     @classmethod
     def load(
         cls,
         avatar: Path | str | None = None,
         *,
+        models: Path | None = None,
+        whisper: Path | None = None,
         size: int = 256,
         steps: int = 2,
         threads: int = 1,
@@ -64,27 +67,31 @@ class AvatarPipeline:
         backend: Backend = "auto",
         instruction_set: str = "auto",
     ) -> AvatarPipeline:
-        """Load the shipped models and an avatar folder (None: the default avatar).
+        """Load the models of a folder (None: the shipped ones) and an avatar folder (None: the default avatar).
+
+        `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on a GPU if there
+        is one.
 
         Raises:
             ModelError: Something is missing, damaged, or made for other weights.
         """
-        stack = load_motion_stack(num_steps=steps, temperature=temperature)
+        drive = SpeechToMotion.load(
+            models or ASSETS, whisper=whisper, num_steps=steps, temperature=temperature, device=best_device()
+        )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash)
         renderer = AvatarRenderer(
             loaded, size_px=size, threads=threads, backend=backend, instruction_set=instruction_set
         )
-        c = stack.generator.config
         spec = PipelineSpec(
             avatar=loaded.config.name,
             size=size,
-            hop_frames=c.hop_frames,
-            lookahead_frames=c.lookahead_frames,
-            hop_samples=stack.speech.hop_samples,
+            hop_frames=drive.hop_frames,
+            lookahead_frames=drive.lookahead_frames,
+            hop_samples=drive.hop_samples,
             instruction_set=renderer.marcher.instruction_set,
             num_steps=steps,
         )
-        return cls(stack, renderer, Retarget.load(loaded.folder), spec)
+        return cls(drive, renderer, Retarget.load(loaded.folder), spec)
 
     @property
     def mouth_box(self) -> tuple[float, float, float, float]:
@@ -95,8 +102,7 @@ class AvatarPipeline:
         """State of a session that has heard nothing; equal seeds and audio give equal frames."""
         return StreamState(
             seed=seed,
-            speech=self.stack.speech.new_state(),
-            motion=self.stack.generator.new_state(seed),
+            drive=self.drive.new_state(seed),
             idle=IdleMotion(seed),
             next_frame=-self.spec.lookahead_frames,
         )
@@ -112,7 +118,7 @@ class AvatarPipeline:
             states: One per session; advanced in place.
 
         Raises:
-            InputError: The shapes disagree, or the audio is not finite.
+            InputError: The shapes disagree, or a row is not audio (NaN, not scaled to -1..1); no session has advanced.
         """
         self._check(audio, controls, states)
         motions, stage_ms = self.motion(audio, states)
@@ -127,20 +133,14 @@ class AvatarPipeline:
     ) -> tuple[NDArray[np.float32], dict[str, float]]:
         """The avatar's motion (B, hop_frames, 32) without idle parts, and the time that each stage took."""
         clock = _StageClock(len(states))
-        for row, state in enumerate(states):
-            self.stack.speech.advance(audio[row], state.speech)
+        drives = [s.drive for s in states]
+        self.drive.listen(list(audio), drives)
         clock.lap("mel")
-        features = self.stack.speech.features([s.speech for s in states])
+        features = self.drive.features(drives)
         clock.lap("encoder")
-        latents = self.stack.generator.step(features, [s.motion for s in states])
+        latents = self.drive.sample(features, drives)
         clock.lap("sampler")
-        decoded = self.stack.decode(latents)[:, -self.spec.hop_frames :]
-        for row, state in enumerate(states):
-            heard = features[row].numpy()
-            peak, spread = state.speech.peak_log10(len(heard)), state.speech.spread_log10()
-            audible = audible_share(peak, spread, self._gate_config)
-            gate = open_gate(heard, audible, state.gate, self.spec.hop_frames, self._gate_config)
-            decoded[row] *= gate[:, None]
+        decoded = self.drive.decode(latents, features, drives)
         motions = self.retarget(self._space.clamp(decoded))
         clock.lap("decode")
         return motions, clock.stage_ms
@@ -181,8 +181,8 @@ class AvatarPipeline:
         wanted = (len(states), self.spec.hop_samples)
         if audio.shape != wanted or len(controls) != len(states):
             raise InputError(f"need audio {wanted} and {len(states)} controls, got {audio.shape}, {len(controls)}")
-        if not np.isfinite(audio).all():
-            raise InputError("audio holds NaN or infinity")
+        for row in audio:
+            check_audio(row)  # here, before any session of the batch has heard its part
 
 
 class _StageClock:

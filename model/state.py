@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.diffusion.generator import MotionState
 from model.motion.idle import IdleMotion
-from model.motion.voice_gate import GateState
-from model.speech.stream import SpeechState
+from model.speech_to_motion import DriveState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +26,8 @@ class StreamState:
     """A session's place in the stream and the memories of each stage."""
 
     seed: int
-    speech: SpeechState
-    motion: MotionState
+    drive: DriveState
     idle: IdleMotion
-    gate: GateState = field(default_factory=GateState)
     next_frame: int = 0  # absolute index of the hop's first frame; negative until the look-ahead is filled
 
 
@@ -42,4 +38,5 @@ class HopOutput:
     first_frame: int
     frames: NDArray[np.uint8]  # (n, size * 3 // 2, size) I420
     motion: NDArray[np.float32]  # (n, 32)
-    stage_ms: dict[str, float]  # mel, encoder, sampler, decode, render, color (shared work divided by the batch)
+    stage_ms: dict[str, float]
+    """mel (with voice activity), encoder, sampler, decode, render, color; shared work divided by the batch."""

@@ -3,6 +3,7 @@
 #
 #   scripts/bootstrap.sh            everything, tests' needs included
 #   scripts/bootstrap.sh cluster    also the packages of that extra (Ray)
+#   scripts/bootstrap.sh voices     also what `prepare voices` needs: synthesisers, their voices, a soundfont
 #
 # Safe to stop and start again: the stamp is written last. NERF_LIPSYNC_VENV and NERF_LIPSYNC_PYTHON override
 # the folder of the environment and the interpreter. torch goes in first and by itself, so that pip takes the
@@ -165,6 +166,22 @@ main() {
     log "ready in $((SECONDS - begin)) s"
 }
 
+voices=(festival-ca festival-czech festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts festvox-italp16k
+    festvox-itapc16k festvox-suopuhe-lj festvox-suopuhe-mv festvox-ca-ona-hts festvox-czech-dita festvox-czech-krb
+    festvox-czech-machac festvox-czech-ph festvox-ru)
+
+# The synthesisers of the voice corpus; without them its tests are skipped, and say so.
+install_voices() {
+    required=()
+    wanted=()
+    has_library libespeak-ng.so.1 || wanted+=(libespeak-ng1 espeak-ng-data)
+    command -v flite >/dev/null || wanted+=(flite)
+    command -v festival >/dev/null || wanted+=(festival "${voices[@]}")
+    command -v fluidsynth >/dev/null || wanted+=(fluidsynth)
+    [[ -f /usr/share/sounds/sf2/FluidR3_GM.sf2 ]] || wanted+=(fluid-soundfont-gm)
+    (apt_install) || log "going on without them"
+}
+
 # Extras beyond what everybody needs, each once per set of versions.
 install_extras() {
     local extra key
@@ -172,6 +189,7 @@ install_extras() {
         key="$(cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)"
         [[ "$(cat "$venv/.extra-$extra" 2>/dev/null)" != "$key" ]] || continue
         log "installing the extra $extra"
+        [[ "$extra" != voices ]] || install_voices
         pip_install -r <("$venv/bin/python" -c 'import sys, tomllib
 print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]]))' "$extra") -c constraints.txt
         printf '%s\n' "$key" >"$venv/.extra-$extra"

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from model.motion.space import load_motion_space
-from model.motion.voice_gate import GateConfig, GateState, audible_share, open_gate
-from model.motion_stack import MotionStack, load_motion_stack
+from model.speech_to_motion import SpeechToMotion, motion_of_sound
 
 Array = NDArray[np.float32]
 SAMPLES_PER_FRAME = 640
@@ -47,6 +46,7 @@ class SyncResult:
     """Offset of the sound against the picture."""
 
     offset_frames: int  # > 0: the sound comes too late by so many frames
+    lag_frames: float  # of the model's lips behind the tracked ones, between frames; holds MODEL_LATE_FRAMES
     confidence: float  # peak correlation minus the median over all shifts
     peak: float  # correlation at the best shift
     speech_frames: int
@@ -61,14 +61,15 @@ def measure_sync(lip_opening: Array, audio: NDArray[np.int16], config: SyncConfi
     seen, heard = _syllables(lip_opening), _syllables(expected)
     scores = np.array([shifted_correlation(seen, heard, int(s)) for s in shifts])
     best = int(scores.argmax())
-    offset = round(float(shifts[best]) + _peak_between(scores, best) - MODEL_LATE_FRAMES)
+    lag = float(shifts[best]) + _peak_between(scores, best)
+    offset = round(lag - MODEL_LATE_FRAMES)
     confidence = float(scores[best] - np.median(scores))
     judged = (
         speech_frames >= settings.min_speech_frames
         and confidence >= settings.min_confidence
         and float(scores[best]) >= settings.min_peak
     )
-    return SyncResult(offset, confidence, float(scores[best]), speech_frames, judged)
+    return SyncResult(offset, lag, confidence, float(scores[best]), speech_frames, judged)
 
 
 def shifted_correlation(seen: Array, heard: Array, shift: int) -> float:
@@ -110,28 +111,12 @@ def expected_opening(audio: NDArray[np.int16], frames: int) -> tuple[Array, int]
 
     The sound goes through the serving path hop by hop, so memory does not grow with its length.
     """
-    stack, gate_config = _stack(), GateConfig()
-    speech, generator = stack.speech, stack.generator
-    hop, hop_frames = speech.hop_samples, speech.hop_samples // SAMPLES_PER_FRAME
-    sound = audio.astype(np.float32) / 32768.0
-    state, motion_state, gate = speech.new_state(), generator.new_state(0), GateState()
-    parts, open_shares = [], []
-    for first in range(-hop_frames, frames, hop_frames):
-        begin = (first + hop_frames) * SAMPLES_PER_FRAME
-        piece = sound[begin : begin + hop]
-        speech.advance(np.pad(piece, (0, hop - len(piece))), state)
-        row = speech.features([state])
-        decoded = stack.decode(generator.step(row, [motion_state]))[0, -hop_frames:]
-        heard = audible_share(state.peak_log10(2 * hop_frames), state.spread_log10(), gate_config)
-        share = open_gate(row[0].numpy(), heard, gate, hop_frames, gate_config)
-        parts.append(decoded * share[:, None])
-        open_shares.append(share)
-    motion = np.concatenate(parts)[hop_frames : hop_frames + frames]
-    speaking = int((np.concatenate(open_shares)[hop_frames : hop_frames + frames] > 0.5).sum())
-    return load_motion_space().lip_opening(motion), speaking
+    sound = np.pad(audio.astype(np.float32) / 32768.0, (0, max(0, frames * SAMPLES_PER_FRAME - len(audio))))
+    motion, gate = motion_of_sound(sound[: frames * SAMPLES_PER_FRAME], _drive())
+    return load_motion_space().lip_opening(motion), int((gate > 0.5).sum())
 
 
 @cache
-def _stack() -> MotionStack:
+def _drive() -> SpeechToMotion:
     """Weights, read once per process and never changed."""
-    return load_motion_stack(num_steps=2, temperature=0.0)
+    return SpeechToMotion.load()

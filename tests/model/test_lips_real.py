@@ -21,6 +21,7 @@ from model.errors import DataError
 from model.evaluation.lips import correlation_figures, lip_clip
 from model.motion.space import load_motion_space
 from model.motion_stack import load_motion_stack
+from model.speech_to_motion import SpeechToMotion
 from model.training.motion_check import mean_r
 from model.training.motion_targets import load_motion
 
@@ -42,11 +43,11 @@ def prepared(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_lips_follow_the_words_not_the_loudness(prepared: Path) -> None:
-    stack = load_motion_stack(num_steps=2)
+    drive = SpeechToMotion.load(num_steps=2)
     motion = load_motion(prepared)
-    clips = [lip_clip(c, motion[c.key], stack) for c in load_clips(prepared)]
+    clips = [lip_clip(c, motion[c.key], drive) for c in load_clips(prepared)]
     assert len(clips) == CLIPS
-    figures = correlation_figures(clips, stack, load_motion_space())
+    figures = correlation_figures(clips, drive, load_motion_space())
     assert figures["lip_opening_r"].value >= 0.75
     assert figures["drop_with_shuffled_phonemes"].value >= 0.3
     assert figures["best_lag_frames"].value == 0

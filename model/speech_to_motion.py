@@ -1,0 +1,124 @@
+"""Audio hops to motion, as served: ears, voice activity, sampler, decoder and gate. Everything that measures the
+mouth goes through here, so that it measures what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.diffusion.generator import MotionGenerator, MotionState
+from model.motion.voice_gate import GateConfig, GateState, open_gate
+from model.motion_stack import ASSETS, MotionStack, load_motion_stack
+from model.speech.stream import SpeechState
+from model.speech.voice_activity import VoiceActivity, VoiceActivityState, load_voice_activity
+
+Array = NDArray[np.float32]
+
+
+@dataclass
+class DriveState:
+    """What a session's ears and mouth remember between hops."""
+
+    speech: SpeechState
+    motion: MotionState
+    voice: VoiceActivityState = field(default_factory=VoiceActivityState)
+    gate: GateState = field(default_factory=GateState)
+
+
+@dataclass(frozen=True)
+class SpeechToMotion:
+    """Weights only; sessions own their states. A hop is `hop_frames` of sound in, and as many frames of motion out.
+
+    The motion of a hop is that of the frames `lookahead_frames` before the sound's end.
+    """
+
+    stack: MotionStack
+    voice: VoiceActivity
+    gate: GateConfig = field(default_factory=GateConfig)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path = ASSETS,
+        *,
+        whisper: Path | None = None,
+        num_steps: int = 2,
+        temperature: float = 0.0,
+        device: torch.device | None = None,
+    ) -> SpeechToMotion:
+        """Load the models of one folder, and voice activity; the arguments are those of `load_motion_stack`.
+
+        Raises:
+            ModelError: A file is missing or damaged, or made for other weights.
+        """
+        stack = load_motion_stack(folder, whisper=whisper, num_steps=num_steps, temperature=temperature, device=device)
+        return cls(stack, load_voice_activity())
+
+    @property
+    def hop_frames(self) -> int:
+        """Frames a hop."""
+        return self.stack.speech.hop_frames
+
+    @property
+    def lookahead_frames(self) -> int:
+        """Frames of sound beyond a hop that its motion waits for."""
+        return self.stack.speech.lookahead_frames
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples a hop, at 16 kHz."""
+        return self.stack.speech.hop_samples
+
+    def new_state(self, seed: int) -> DriveState:
+        """State of a session that has heard nothing."""
+        return DriveState(self.stack.speech.new_state(), self.stack.generator.new_state(seed))
+
+    def listen(self, audio: Sequence[Array], states: Sequence[DriveState]) -> None:
+        """Take one hop of each session's sound (hop_samples,); changes the states."""
+        for part, state in zip(audio, states, strict=True):
+            self.stack.speech.advance(part, state.speech)
+        self.voice.advance(audio, [s.voice for s in states])
+
+    def features(self, states: Sequence[DriveState]) -> Tensor:
+        """Speech features (B, hop + lookahead, 256) of what was last heard."""
+        return self.stack.speech.features([s.speech for s in states])
+
+    def sample(
+        self, features: Tensor, states: Sequence[DriveState], *, generator: MotionGenerator | None = None
+    ) -> Tensor:
+        """Latents of the hop with their past, by the stack's sampler or another; changes the states."""
+        return (generator or self.stack.generator).step(features, [s.motion for s in states])
+
+    def decode(self, latents: Tensor, features: Tensor, states: Sequence[DriveState]) -> Array:
+        """Motion (B, hop_frames, 32), at rest where nobody speaks; changes the states."""
+        motion = self.stack.decode(latents)[:, -self.hop_frames :]
+        for row, state in enumerate(states):
+            share = open_gate(features[row].numpy(), state.voice.probability, state.gate, self.hop_frames, self.gate)
+            motion[row] *= share[:, None]
+        return motion
+
+    def hop(self, audio: Sequence[Array], states: Sequence[DriveState]) -> Array:
+        """All of it: one hop of each session's sound to its motion (B, hop_frames, 32)."""
+        self.listen(audio, states)
+        features = self.features(states)
+        return self.decode(self.sample(features, states), features, states)
+
+
+def motion_of_sound(audio: Array, drive: SpeechToMotion, *, seed: int = 0) -> tuple[Array, Array]:
+    """Motion (T, 32) and gate (T,) of a whole sound of T x 640 samples, hop by hop as a session hears it."""
+    state = drive.new_state(seed)
+    frames = -(-len(audio) // (drive.hop_samples // drive.hop_frames))
+    hops = -(-(frames + drive.lookahead_frames) // drive.hop_frames)
+    padded = np.pad(audio, (0, hops * drive.hop_samples - len(audio)))
+    motion, gate = [], []
+    for part in padded.reshape(hops, drive.hop_samples):
+        motion.append(drive.hop([part], [state])[0])
+        gate += [state.gate.value] * drive.hop_frames
+    ahead = drive.lookahead_frames
+    return np.concatenate(motion)[ahead : ahead + frames], np.array(gate, np.float32)[ahead : ahead + frames]
