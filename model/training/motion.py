@@ -19,7 +19,8 @@ from model.diffusion.noise_schedule import add_noise, cosine_alpha_bar
 from model.diffusion.unet import TemporalUNet, UNetConfig
 from model.motion.space import load_motion_space
 from model.motion.vae import AUDIO_OWNED, MotionVae, VaeConfig
-from model.speech.speech_model import PROSODY_SLICE, SpeechConfig, SpeechModel
+from model.speech.speech_file import LoadedSpeech, load_speech
+from model.speech.speech_model import PROSODY_SLICE
 from model.training.motion_data import MotionCorpus, build_corpus
 from model.training.motion_vae import landmark_metric
 from model.training.run import Run, RunConfig
@@ -35,7 +36,7 @@ class MotionTrainConfig:
         default_factory=lambda: RunConfig(steps=2600, batch=64, learning_rate=6e-4, warmup_steps=150)
     )
     model: UNetConfig = field(default_factory=UNetConfig)
-    voices: int = 3
+    voices: int = 4
     landmark_weight: float = 0.5
     velocity_weight: float = 0.3
     acceleration_weight: float = 0.1
@@ -100,17 +101,26 @@ class WindowSource:
 
 
 def train_motion(
-    grid: Path, speech_path: Path, vae_path: Path, out: Path, config: MotionTrainConfig, run_folder: Path
+    grid: Path,
+    voices: Path,
+    speech_path: Path,
+    vae_path: Path,
+    out: Path,
+    config: MotionTrainConfig,
+    run_folder: Path,
+    *,
+    whisper: Path | None = None,
 ) -> str:
-    """Train (or go on) and write the checkpoint; returns its hash."""
+    """Train (or go on) and write the checkpoint; returns its hash.
+
+    `voices` is the corpus whose re-voiced sound of the same clips is heard beside their own.
+    """
     torch.manual_seed(config.run.seed)
-    speech_file = load_checkpoint(speech_path, kind="speech", config_cls=SpeechConfig)
-    speech = SpeechModel(speech_file.config)
-    speech.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in speech_file.tensors.items()})
+    speech = load_speech(speech_path, whisper=whisper)
     vae_file = load_checkpoint(vae_path, kind="motion-vae", config_cls=VaeConfig)
     vae = MotionVae(vae_file.config)
     vae.load_state_dict(vae_file.tensors)
-    source, held_out = _sources(grid, speech.eval(), vae.eval(), config, run_folder, speech_file.content_hash)
+    source, held_out = _sources(grid, voices, speech, vae.eval(), config, run_folder)
     unet = TemporalUNet(config.model)
     run = Run(run_folder, "motion", unet, config.run)
     losses = MotionLoss(vae, config)
@@ -122,7 +132,7 @@ def train_motion(
     run.use_average()
     run.log(final=1.0, **validate(unet, held_out))
     metadata = {
-        "speech": speech_file.content_hash,
+        "speech": speech.content_hash,
         "vae": vae_file.content_hash,
         "motion_space": load_motion_space().hash,
         "data": "GRID s1 (CC BY 4.0)",
@@ -226,13 +236,13 @@ def validate(unet: TemporalUNet, source: WindowSource) -> dict[str, float]:
 
 
 def _sources(
-    grid: Path, speech: SpeechModel, vae: MotionVae, config: MotionTrainConfig, folder: Path, version: str
+    grid: Path, voices: Path, speech: LoadedSpeech, vae: MotionVae, config: MotionTrainConfig, folder: Path
 ) -> tuple[WindowSource, WindowSource]:
     made = []
     folder.mkdir(parents=True, exist_ok=True)
-    for split, voices in (("train", config.voices), ("val", 1)):
-        cache = folder / f"{split}-{version}-{voices}.npz"
+    for split, count in (("train", config.voices), ("val", 1)):
+        cache = folder / f"{split}-{speech.content_hash}-{count}.npz"
         if not cache.is_file():
-            build_corpus(grid / split, speech, voices=voices).save(cache)
+            build_corpus(grid / split, speech.model, others=voices if count > 1 else None, voices=count).save(cache)
         made.append(WindowSource(MotionCorpus.load(cache), vae, config.model))
     return made[0], made[1]

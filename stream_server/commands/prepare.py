@@ -162,6 +162,30 @@ def video(
     _prepare("videos", list_videos(source), **options)
 
 
+@app.command()
+def voices(
+    grid: Annotated[Path, typer.Option(help="prepared GRID clips of one speaker (folder `train`)")],
+    out: Annotated[Path, typer.Option(help="folder for the corpus; an interrupted run continues")],
+    config: Annotated[Path | None, typer.Option(help="TOML; about eight hours of sound if not given")] = None,
+    workers: Workers = 2,
+) -> None:
+    """Sound to train the speech encoder: synthetic and recorded voices, the filmed speaker re-voiced, noise, music.
+
+    Needs the Debian packages libespeak-ng1, flite, festival with its voices, fluidsynth and fluid-soundfont-gm, and
+    this package's extra `train`.
+    """
+    from model.config import load_toml
+    from model.data.corpus_build import CorpusConfig, build_corpus
+
+    settings = load_toml(CorpusConfig, config) if config else CorpusConfig()
+
+    def say(done: int, total: int, name: str) -> None:
+        typer.echo(f"{done} of {total} parts: {name}", err=True)
+
+    manifest = build_corpus(grid, out, settings, workers=workers, on_part=say)
+    typer.echo(f"{out}: {manifest['hours']} hours, {manifest['clips_left_out']} clips left out")
+
+
 def _sampled(clips: Sequence[ClipSource], count: int | None, seed: int) -> Sequence[ClipSource]:
     if count is None:
         return clips

@@ -7,21 +7,33 @@ from typing import Annotated
 
 import typer
 
+from stream_server.commands.encoder import Whisper, whisper_file, whisper_path
+
 Grid = Annotated[Path, typer.Option(help="prepared GRID: folders `train` and `val`")]
+Corpus = Annotated[Path, typer.Option(help="corpus made by `prepare voices`")]
 Out = Annotated[Path, typer.Option(help="folder for the weights")]
 Config = Annotated[Path | None, typer.Option(help="TOML; the `lite` preset if not given")]
 Runs = Annotated[Path, typer.Option(help="folder for curves and resumable state")]
 Threads = Annotated[int, typer.Option(min=1, help="torch threads")]
 
 
-def speech(grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/speech"), threads: Threads = 1) -> None:
-    """Train the speech encoder on GRID and synthetic voices (needs libespeak-ng)."""
+def speech(
+    grid: Grid,
+    corpus: Corpus,
+    out: Out,
+    config: Config = None,
+    runs: Runs = Path("runs/speech"),
+    threads: Threads = 1,
+    whisper: Whisper = None,
+) -> None:
+    """Train the speech encoder on a corpus of voices and the filmed speaker's motion."""
     from model.config import load_toml
     from model.training.speech import SpeechTrainConfig, train_speech
 
     _set_threads(threads)
     settings = load_toml(SpeechTrainConfig, config) if config else SpeechTrainConfig()
-    typer.echo(train_speech(grid, out / "speech.safetensors", settings, runs))
+    frozen = whisper_file(whisper)
+    typer.echo(train_speech(grid, corpus, out / "speech.safetensors", settings, runs, whisper=frozen))
 
 
 def motion_vae(
@@ -36,7 +48,15 @@ def motion_vae(
     typer.echo(train_vae(grid, out / "motion_vae.safetensors", settings, runs))
 
 
-def motion(grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/motion"), threads: Threads = 1) -> None:
+def motion(
+    grid: Grid,
+    corpus: Corpus,
+    out: Out,
+    config: Config = None,
+    runs: Runs = Path("runs/motion"),
+    threads: Threads = 1,
+    whisper: Whisper = None,
+) -> None:
     """Train the motion diffusion on features of the encoder and VAE in `out`."""
     from model.config import load_toml
     from model.training.motion import MotionTrainConfig, train_motion
@@ -44,7 +64,7 @@ def motion(grid: Grid, out: Out, config: Config = None, runs: Runs = Path("runs/
     _set_threads(threads)
     settings = load_toml(MotionTrainConfig, config) if config else MotionTrainConfig()
     files = (out / "speech.safetensors", out / "motion_vae.safetensors", out / "motion.safetensors")
-    typer.echo(train_motion(grid, *files, settings, runs))
+    typer.echo(train_motion(grid, corpus, *files, settings, runs, whisper=whisper_path(whisper)))
 
 
 def motion_space(

@@ -1,4 +1,4 @@
-"""Resuming equals going on; speech labels; re-timing."""
+"""Resuming equals going on; the phoneme inventory; batched normalising."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import torch
 
 from model.errors import ModelError
 from model.speech.log_mel import LogMel, LogMelState
-from model.speech.phonemes import GRID_LEXICON, PHONEMES, phoneme_from_ipa, split_word
+from model.speech.phonemes import GRID_LEXICON, PHONEMES, phoneme_from_ipa
 from model.training.run import Run, RunConfig
-from model.training.speech import _viterbi
-from model.training.speech_data import SpeechItem, draw_windows, normalise_batch
+from model.training.speech_data import normalise_batch
 
 
 def train(folder: Path, stop_at: int | None = None) -> torch.nn.Module:
@@ -60,38 +59,8 @@ def test_an_unknown_symbol_is_an_error() -> None:
         phoneme_from_ipa("Ж")
 
 
-def test_a_words_phonemes_fill_its_span() -> None:
-    parts = split_word("five", 10.0, 30.0)
-    assert [p for p, _, _ in parts] == ["f", "ay", "v"]
-    assert parts[0][1] == 10.0 and parts[-1][2] == pytest.approx(30.0)
-    assert parts[1][2] - parts[1][1] > parts[0][2] - parts[0][1]  # the vowel is longer
-
-
-def test_viterbi_finds_the_boundary() -> None:
-    scores = np.full((12, 3), -3.0, np.float32)
-    scores[:5, 0] = scores[5:9, 1] = scores[9:, 2] = -0.1
-    np.testing.assert_array_equal(_viterbi(scores, [0, 1, 2]), [0] * 5 + [1] * 4 + [2] * 3)
-
-
 def test_batched_normalising_equals_streaming() -> None:
     log_mel = LogMel()
     audio = np.random.default_rng(0).normal(0, 0.05, 16_000).astype(np.float32)
     raw = log_mel.push_raw(audio, LogMelState())
     np.testing.assert_allclose(normalise_batch(raw[None])[0], log_mel.normalise(raw, LogMelState()), atol=1e-5)
-
-
-def test_windows_carry_labels_and_motion_of_their_own_end() -> None:
-    columns = 160
-    item = SpeechItem(
-        raw=np.zeros((columns, 80), np.float32),
-        phonemes=(np.arange(columns) // 8) % len(PHONEMES),
-        motion=np.arange(40, dtype=np.float32)[:, None].repeat(20, 1),
-    )
-    _, labels, motion = draw_windows([item], 96, 32, np.random.default_rng(0))
-    assert labels.shape == (32, 48) and motion.shape == (32, 24, 20)
-    for row in range(32):
-        last = motion[row, -1, 0]  # frame t holds the value t; its last column is 4 t + 3
-        assert labels[row, -1] == item.phonemes[int(last) * 4 + 3]
-        early = motion[row, :, 0]
-        known = early[~np.isnan(early)]
-        np.testing.assert_array_equal(np.diff(known), 1.0)
