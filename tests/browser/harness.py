@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tests.browser.chromium import Chromium
 from tests.stream_server.server_process import ServerProcess
+from tests.support.made_speech import made_speech
 
 GRID_MS = 5.0
 _UTTERANCES = 4
@@ -190,15 +191,5 @@ def _read_speech(paths: list[Path]) -> NDArray[np.float64]:
 
 
 def _synthetic_speech(seconds: float = 11.0) -> NDArray[np.float64]:
-    """Voiced syllables with pauses, irregular so that a lag is unambiguous."""
-    rng = np.random.default_rng(7)
-    t = np.arange(int(seconds * 48_000)) / 48_000
-    voice = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 30))
-    envelope = np.zeros_like(t)
-    at = 0.3
-    while at < seconds - 0.5:
-        length = rng.uniform(0.1, 0.3)
-        inside = (t >= at) & (t < at + length)
-        envelope[inside] = np.sin(np.pi * (t[inside] - at) / length) * rng.uniform(0.4, 1.0)
-        at += length + rng.choice([0.03, 0.08, 0.4], p=[0.5, 0.3, 0.2])
-    return np.asarray(voice * envelope * 0.12)
+    """Speech-like phrases with pauses, irregular so that a lag is unambiguous."""
+    return made_speech(seconds, rate_hz=48_000).astype(np.float64)

@@ -12,6 +12,7 @@ import pytest
 
 from model.motion.space import load_motion_space
 from stream_server.cli import main
+from tests.support.made_speech import made_speech
 
 SIZE = "64"  # the path is the same at any size
 
@@ -24,14 +25,6 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int, channels: int = 1) 
         file.setframerate(rate_hz)
         file.writeframes(np.repeat(data[:, None], channels, 1).tobytes())
     return path
-
-
-def babble(seconds: float, rate_hz: int, seed: int = 0) -> np.ndarray:
-    """Voiced bursts with moving resonances: speech enough to move a mouth, free of any data set."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(round(seconds * rate_hz)) / rate_hz
-    buzz = sum(np.sin(2 * np.pi * 130 * k * t + rng.uniform(0, 6)) / k**0.7 for k in range(1, 25))
-    return 0.08 * buzz * np.clip(np.sin(2 * np.pi * 2.5 * t), 0, None)
 
 
 def decode(path: Path) -> tuple[list[np.ndarray], float, float]:
@@ -55,7 +48,7 @@ def render(audio: Path, out: Path, *extra: str) -> int:
     ("seconds", "rate_hz", "channels"), [(0.3, 8000, 1), (3.0, 16_000, 2), (1.0, 44_100, 2), (1.0, 48_000, 1)]
 )
 def test_video_is_as_long_as_its_sound(tmp_path: Path, seconds: float, rate_hz: int, channels: int) -> None:
-    audio = write_wav(tmp_path / "a.wav", babble(seconds, rate_hz), rate_hz, channels)
+    audio = write_wav(tmp_path / "a.wav", made_speech(seconds, rate_hz=rate_hz), rate_hz, channels)
     assert render(audio, tmp_path / "o.mp4") == 0
     frames, video_s, audio_s = decode(tmp_path / "o.mp4")
     assert frames[0].shape == (64, 64)
@@ -65,14 +58,14 @@ def test_video_is_as_long_as_its_sound(tmp_path: Path, seconds: float, rate_hz: 
 
 @pytest.mark.nightly
 def test_a_minute_stays_in_step(tmp_path: Path) -> None:
-    audio = write_wav(tmp_path / "a.wav", babble(60.0, 16_000), 16_000)
+    audio = write_wav(tmp_path / "a.wav", made_speech(60.0), 16_000)
     assert render(audio, tmp_path / "o.mp4") == 0
     _, video_s, _ = decode(tmp_path / "o.mp4")
     assert abs(video_s - 60.0) <= 0.04
 
 
 def test_equal_seeds_give_equal_frames_and_others_do_not(tmp_path: Path) -> None:
-    audio = write_wav(tmp_path / "a.wav", babble(1.2, 16_000), 16_000)
+    audio = write_wav(tmp_path / "a.wav", made_speech(1.2), 16_000)
     made = []
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         assert render(audio, tmp_path / f"{name}.mp4", "--seed", seed, "--temperature", "1") == 0
@@ -101,7 +94,7 @@ def test_steady_noise_does_not_move_the_mouth(tmp_path: Path) -> None:
 
 
 def test_speech_moves_the_mouth_and_the_picture(tmp_path: Path) -> None:
-    audio = write_wav(tmp_path / "a.wav", babble(2.0, 16_000), 16_000)
+    audio = write_wav(tmp_path / "a.wav", made_speech(2.0), 16_000)
     assert render(audio, tmp_path / "o.mp4", "--motion-out", str(tmp_path / "m.npz")) == 0
     with np.load(tmp_path / "m.npz") as data:
         opening = data["lip_opening"]

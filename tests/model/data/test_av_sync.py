@@ -5,21 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.data.av_sync import expected_opening, measure_sync, shift_audio, shifted_correlation
+from model.data.av_sync import MODEL_LATE_FRAMES, expected_opening, measure_sync, shift_audio, shifted_correlation
+from tests.support.made_speech import made_speech
 
 FRAMES = 100
 
 
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
-    """Four seconds of speech-like sound: bursts of a buzz."""
-    rng = np.random.default_rng(0)
-    time = np.arange(FRAMES * 640) / 16000
-    buzz = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 20))
-    spoken = buzz * np.repeat(rng.random(FRAMES // 4) > 0.5, 4 * 640) * 0.2
-    audio = np.zeros(FRAMES * 640, np.float32)
-    audio[: len(spoken)] = spoken[: len(audio)]
-    return (np.clip(audio, -1, 1) * 30000).astype(np.int16)
+    """Four seconds of speech-like sound."""
+    return (made_speech(FRAMES / 25) * 32767).astype(np.int16)
 
 
 @pytest.mark.parametrize("shift", [-5, -2, 0, 2, 5])
@@ -28,7 +23,8 @@ def test_shifts_are_found(speech: np.ndarray, shift: int) -> None:
     late = measure_sync(opening, shift_audio(speech, -shift))
     # the model's lips are late by MODEL_LATE_FRAMES; here they are the truth, so that much is taken off too often
     assert late.judged
-    assert abs(late.offset_frames - shift + 0.6) <= 1
+    assert abs(late.offset_frames - shift + MODEL_LATE_FRAMES) <= 1
+    assert late.lag_frames == pytest.approx(shift, abs=0.5)
 
 
 def test_silence_is_not_judged() -> None:
