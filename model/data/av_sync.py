@@ -20,12 +20,6 @@ from model.speech_to_motion import SpeechToMotion, motion_of_sound
 
 Array = NDArray[np.float32]
 SAMPLES_PER_FRAME = 640
-MODEL_LATE_FRAMES = 0.6
-"""How late the shipped model's lips are: it learned from landmarks that MediaPipe had smoothed, and delayed.
-
-The mean over 25 clips of GRID s1 (train), measured once by hand: no command of ours repeats it yet. Measure it again
-when the model is trained anew.
-"""
 SYLLABLE_SIGMA_FRAMES = 8.0  # what is slower than about half a second is taken out before correlating
 
 
@@ -46,7 +40,7 @@ class SyncResult:
     """Offset of the sound against the picture."""
 
     offset_frames: int  # > 0: the sound comes too late by so many frames
-    lag_frames: float  # of the model's lips behind the tracked ones, between frames; holds MODEL_LATE_FRAMES
+    lag_frames: float  # the same between frames
     confidence: float  # peak correlation minus the median over all shifts
     peak: float  # correlation at the best shift
     speech_frames: int
@@ -62,14 +56,13 @@ def measure_sync(lip_opening: Array, audio: NDArray[np.int16], config: SyncConfi
     scores = np.array([shifted_correlation(seen, heard, int(s)) for s in shifts])
     best = int(scores.argmax())
     lag = float(shifts[best]) + _peak_between(scores, best)
-    offset = round(lag - MODEL_LATE_FRAMES)
     confidence = float(scores[best] - np.median(scores))
     judged = (
         speech_frames >= settings.min_speech_frames
         and confidence >= settings.min_confidence
         and float(scores[best]) >= settings.min_peak
     )
-    return SyncResult(offset, lag, confidence, float(scores[best]), speech_frames, judged)
+    return SyncResult(round(lag), lag, confidence, float(scores[best]), speech_frames, judged)
 
 
 def shifted_correlation(seen: Array, heard: Array, shift: int) -> float:
