@@ -3,29 +3,36 @@
 Every clip's sound goes through the serving path (streaming log-mel, windowed encoder, few-step sampler, decoder,
 voice gate) hop by hop, and the lip opening is correlated with that of the tracked video (Pearson r per clip, mean).
 Controls in the same run: log energy alone; and the same model with everything but prosody shuffled in time (blocks
-of three frames within the clip): equal energy, other phonemes.
+of three frames within the clip): equal energy, other phonemes. All other controls and scores are rows of
+`model.evaluation.lip_evaluation`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.features import ClipFeatures, load_clips
+from model.data.features import ClipFeatures
 from model.diffusion.generator import MotionGenerator
-from model.motion.space import MotionSpace, load_motion_space
-from model.motion.voice_gate import GateConfig, GateState, audible_share, open_gate
-from model.motion_stack import MotionStack, load_motion_stack
+from model.evaluation.lip_baselines import frame_energy
+from model.evaluation.lip_metrics import shift_correlations
+from model.motion.space import MotionSpace
+from model.motion.voice_gate import GateConfig
 from model.results import Figure
+from model.speech_to_motion import SpeechToMotion
 from model.training.motion_check import mean_r, shuffled
-from model.training.motion_targets import load_motion
 
 SHUFFLES = 5
+SAMPLER_STEPS = 4
+"""Least number of steps of the sampler at temperature 1."""
+LONGEST_LAG_FRAMES = 4
+OPEN_GATE = GateConfig(start=-2.0, full=-1.0, voice_start=-2.0, voice_full=-1.0)
+"""Every probability is above it: the mouth is never blended to rest."""
 Array = NDArray[np.float32]
 
 
@@ -33,79 +40,81 @@ Array = NDArray[np.float32]
 class LipClip:
     """A clip's features at every hop, its tracked motion, and its loudness."""
 
-    committed: Tensor  # (T, 256)
-    edge: Tensor  # (T, 256)
+    features: Tensor  # (hops, hop + lookahead, 256) as each hop saw them
+    voice: tuple[float, ...]  # voice activity at each hop
     truth: Array  # (T, 32)
     energy: Array  # (T,) log10 mean power of each frame
-    audible: Array  # (T,) what the voice gate is told of each frame's sound, 0..1
 
 
-def evaluate_lips(grid: Path, *, steps: int = 2, strangers: Path | None = None, samples: int = 8) -> dict[str, Figure]:
-    """All figures of one run. `grid`: prepared `train` and `val` folders; `strangers`: prepared other speakers."""
-    space = load_motion_space()
-    stack = load_motion_stack(num_steps=steps, temperature=0.0)
-    motion = load_motion(grid / "val")
-    clips = [lip_clip(c, motion[c.key], stack) for c in load_clips(grid / "val")]
-    figures = correlation_figures(clips, stack, space)
-    figures |= sampled_figures(clips, stack, space, samples)
-    if strangers is not None:
-        figures |= stranger_figures(strangers, stack, space)
-    return figures
-
-
-def lip_clip(clip: ClipFeatures, motion: Array, stack: MotionStack) -> LipClip:
-    """Stream a clip's sound and keep the features of every frame."""
-    speech = stack.speech
-    state = speech.new_state()
+def lip_clip(clip: ClipFeatures, motion: Array, drive: SpeechToMotion) -> LipClip:
+    """Stream a clip's sound and keep the features of every hop."""
     frames = len(motion)
-    hop = speech.hop_samples
-    audio = np.pad(clip.sound, (0, max(0, (frames + 6) * 640 - len(clip.audio))))
-    committed, edge = torch.zeros(frames, 256), torch.zeros(frames, 256)
-    audible = np.zeros(frames, np.float32)
-    for index in range((frames + 4) // 2 + 1):
-        part = audio[index * hop : (index + 1) * hop]
-        speech.advance(np.pad(part, (0, hop - len(part))), state)
-        row = speech.features([state])[0]
-        heard = audible_share(state.peak_log10(4), state.spread_log10(), GateConfig())
-        for offset, (target, frame) in enumerate(
-            [(committed, 2 * index - 2), (committed, 2 * index - 1), (edge, 2 * index), (edge, 2 * index + 1)]
-        ):
-            if 0 <= frame < frames:
-                target[frame] = row[offset]
-                audible[frame] = heard[offset]
-    power = [np.mean(audio[t * 640 : (t + 1) * 640] ** 2) for t in range(frames)]
-    return LipClip(committed, edge, motion, np.log10(np.array(power) + 1e-6).astype(np.float32), audible)
+    hops = -(-(frames + drive.lookahead_frames) // drive.hop_frames)
+    length = hops * drive.hop_samples
+    audio = np.pad(clip.sound, (0, max(0, length - len(clip.audio))))[:length]
+    state, features, voice = drive.new_state(0), [], []
+    for part in audio.reshape(hops, drive.hop_samples):
+        drive.listen([part], [state])
+        features.append(drive.features([state])[0])
+        voice.append(state.voice.probability)
+    return LipClip(torch.stack(features), tuple(voice), motion, frame_energy(clip.sound, frames))
 
 
-def stream_motion(clip: LipClip, stack: MotionStack, generator: MotionGenerator, *, seed: int = 0) -> Array:
-    """Motion (T, 32) of a clip's features through sampler, decoder and gate, as served (without idle parts)."""
-    state, gate, config = generator.new_state(seed), GateState(), GateConfig()
-    frames = len(clip.committed)
-    pad = torch.zeros(4, 256)
-    committed, edge = (torch.cat([pad[:2], part, pad]) for part in (clip.committed, clip.edge))
-    audible = np.pad(clip.audible, (2, 4))
+def stream_motion(
+    clips: Sequence[LipClip], drive: SpeechToMotion, *, generator: MotionGenerator | None = None, seed: int = 0
+) -> list[Array]:
+    """Motion (T, 32) of each clip's features through sampler, decoder and gate, as served (without idle parts).
+
+    Clips run side by side, one session each; every session has the same seed.
+    """
+    states = [drive.new_state(seed) for _ in clips]
+    quiet = torch.zeros_like(clips[0].features[0])  # after a clip's end; what it makes is cut off
     parts = []
-    for hop in range(0, frames + 2, 2):
-        features = torch.cat([committed[hop : hop + 2], edge[hop + 2 : hop + 4]])
-        decoded = stack.decode(generator.step(features[None], [state]))[0, -2:]
-        heard = audible[hop : hop + 4]
-        parts.append(decoded * open_gate(features.numpy(), heard, gate, 2, config)[:, None])
-    return np.concatenate(parts)[2 : 2 + frames]
+    for hop in range(max(len(c.features) for c in clips)):
+        running = [hop < len(c.features) for c in clips]
+        features = torch.stack([c.features[hop] if on else quiet for c, on in zip(clips, running, strict=True)])
+        for clip, state, on in zip(clips, states, running, strict=True):
+            state.voice.probability = clip.voice[hop] if on else 0.0
+        parts.append(drive.decode(drive.sample(features, states, generator=generator), features, states))
+    motion, ahead = np.concatenate(parts, 1), drive.lookahead_frames
+    return [row[ahead : ahead + len(c.truth)] for row, c in zip(motion, clips, strict=True)]
 
 
-def correlation_figures(clips: list[LipClip], stack: MotionStack, space: MotionSpace) -> dict[str, Figure]:
+def ungated_motion(clips: Sequence[LipClip], drive: SpeechToMotion) -> list[Array]:
+    """The served model without its voice gate: what the gate costs where somebody speaks."""
+    return stream_motion(clips, replace(drive, gate=OPEN_GATE))
+
+
+def shuffled_motion(clips: Sequence[LipClip], drive: SpeechToMotion) -> list[list[Array]]:
+    """The served model on shuffled phonemes, `SHUFFLES` times: draws x clips."""
+    ahead = drive.lookahead_frames
+    return [stream_motion([_shuffle(c, ahead, seed) for c in clips], drive) for seed in range(SHUFFLES)]
+
+
+def sampled_motion(clips: Sequence[LipClip], drive: SpeechToMotion, samples: int) -> list[list[Array]]:
+    """Samples at temperature 1, the other end of the serving option: draws x clips."""
+    g = drive.stack.generator
+    sampler = MotionGenerator(g.unet, g.rest_latent, num_steps=max(SAMPLER_STEPS, g.num_steps), temperature=1.0)
+    return [stream_motion(clips, drive, generator=sampler, seed=seed) for seed in range(samples)]
+
+
+def correlation_figures(clips: Sequence[LipClip], drive: SpeechToMotion, space: MotionSpace) -> dict[str, Figure]:
     """Mean prediction against truth, beside its controls."""
+    return following_figures(clips, stream_motion(clips, drive), shuffled_motion(clips, drive), space)
+
+
+def following_figures(
+    clips: Sequence[LipClip], made: Sequence[Array], mixed: Sequence[Sequence[Array]], space: MotionSpace
+) -> dict[str, Figure]:
+    """The same for motion already made: `made` by clip, `mixed` draws x clips of the shuffled control."""
     truth = [space.lip_opening(c.truth) for c in clips]
-    made = [stream_motion(c, stack, stack.generator) for c in clips]
-    r = mean_r(truth, [space.lip_opening(m) for m in made])
+    opening = [space.lip_opening(m) for m in made]
+    r = mean_r(truth, opening)
     width = mean_r([space.lip_width(c.truth) for c in clips], [space.lip_width(m) for m in made])
     energy = mean_r(truth, [c.energy for c in clips])
-    control = []
-    for seed in range(SHUFFLES):
-        mixed = [_shuffle(c, seed) for c in clips]
-        control.append(mean_r(truth, [space.lip_opening(stream_motion(c, stack, stack.generator)) for c in mixed]))
-    lags = [_lag([space.lip_opening(m) for m in made], truth, lag) for lag in range(-4, 5)]
-    spread = float(np.std(np.concatenate([space.lip_opening(m) for m in made])) / np.std(np.concatenate(truth)))
+    control = [mean_r(truth, [space.lip_opening(m) for m in draw]) for draw in mixed]
+    lags = np.mean([shift_correlations(o, t, LONGEST_LAG_FRAMES) for o, t in zip(opening, truth, strict=True)], 0)
+    spread = float(np.std(np.concatenate(opening)) / np.std(np.concatenate(truth)))
     return {
         "lip_opening_r": Figure(value=r, unit="r", goal=0.75, better="higher"),
         "lip_opening_r_energy_alone": Figure(value=energy, unit="r", better="higher"),
@@ -114,51 +123,46 @@ def correlation_figures(clips: list[LipClip], stack: MotionStack, space: MotionS
         ),
         "drop_with_shuffled_phonemes": Figure(value=r - float(np.mean(control)), unit="r", goal=0.3, better="higher"),
         "lip_width_r": Figure(value=width, unit="r", better="higher"),
-        "best_lag_frames": Figure(value=float(abs(np.argmax(lags) - 4)), unit="frames", goal=0.0, better="lower"),
+        "best_lag_frames": Figure(
+            value=float(abs(int(lags.argmax()) - LONGEST_LAG_FRAMES)), unit="frames", goal=0.0, better="lower"
+        ),
         "spread_ratio_mean_prediction": Figure(value=spread, unit="1", better="higher"),
     }
 
 
-def sampled_figures(clips: list[LipClip], stack: MotionStack, space: MotionSpace, samples: int) -> dict[str, Figure]:
-    """One sample at temperature 1, and the mean of several: the other end of the serving option."""
-    g = stack.generator
-    sampler = MotionGenerator(g.unet, g.rest_latent, num_steps=max(4, g.num_steps), temperature=1.0)
+def sampled_figures(
+    clips: Sequence[LipClip], drawn: Sequence[Sequence[Array]], space: MotionSpace
+) -> dict[str, Figure]:
+    """One sample at temperature 1, and the mean of several, from draws x clips."""
     truth = [space.lip_opening(c.truth) for c in clips]
-    drawn = np.array(
-        [[space.lip_opening(stream_motion(c, stack, sampler, seed=s)) for c in clips] for s in range(samples)]
-    )
-    one = float(np.mean([mean_r(truth, list(d)) for d in drawn]))
-    spread = float(drawn.std() / np.concatenate(truth).std())
+    openings = [[space.lip_opening(m) for m in draw] for draw in drawn]
+    one = float(np.mean([mean_r(truth, draw) for draw in openings]))
+    means = [np.mean([draw[i] for draw in openings], 0) for i in range(len(clips))]
+    spread = np.concatenate([o for draw in openings for o in draw]).std() / np.concatenate(truth).std()
     return {
         "lip_opening_r_one_sample": Figure(value=one, unit="r", better="higher"),
-        f"lip_opening_r_mean_of_{samples}": Figure(value=mean_r(truth, list(drawn.mean(0))), unit="r", better="higher"),
-        "spread_ratio_one_sample": Figure(value=spread, unit="1", goal=0.9, better="higher"),
+        f"lip_opening_r_mean_of_{len(drawn)}": Figure(value=mean_r(truth, means), unit="r", better="higher"),
+        "spread_ratio_one_sample": Figure(value=float(spread), unit="1", goal=0.9, better="higher"),
     }
 
 
-def stranger_figures(folder: Path, stack: MotionStack, space: MotionSpace) -> dict[str, Figure]:
+def stranger_figures(clips: Sequence[LipClip], made: Sequence[Array], space: MotionSpace) -> dict[str, Figure]:
     """Other speakers, never trained on; each clip's motion is by its own calibration."""
-    scores, energies = [], []
-    for clip in load_clips(folder):
-        lips = lip_clip(clip, clip.motion, stack)
-        truth = space.lip_opening(clip.motion)
-        scores.append(mean_r([truth], [space.lip_opening(stream_motion(lips, stack, stack.generator))]))
-        energies.append(mean_r([truth], [lips.energy]))
+    truth = [space.lip_opening(c.truth) for c in clips]
+    r = mean_r(truth, [space.lip_opening(m) for m in made])
+    energy = mean_r(truth, [c.energy for c in clips])
     return {
-        "strangers_lip_opening_r": Figure(value=float(np.mean(scores)), unit="r", better="higher"),
-        "strangers_lip_opening_r_energy_alone": Figure(value=float(np.mean(energies)), unit="r", better="higher"),
+        "strangers_lip_opening_r": Figure(value=r, unit="r", better="higher"),
+        "strangers_lip_opening_r_energy_alone": Figure(value=energy, unit="r", better="higher"),
     }
 
 
-def _shuffle(clip: LipClip, seed: int) -> LipClip:
-    committed, edge = shuffled(clip.committed[None], clip.edge[None], seed=seed)
-    return replace(clip, committed=committed[0], edge=edge[0])
-
-
-def _lag(made: list[Array], truth: list[Array], lag: int) -> float:
-    """Mean r when the made motion is read `lag` frames later."""
-    pairs = [
-        (m[max(0, lag) : len(m) + min(0, lag)], t[max(0, -lag) : len(t) + min(0, -lag)])
-        for m, t in zip(made, truth, strict=True)
-    ]
-    return mean_r([t for _, t in pairs], [m for m, _ in pairs])
+def _shuffle(clip: LipClip, ahead: int, seed: int) -> LipClip:
+    """Permute everything but prosody in blocks of three frames within the clip, alike for hop and look-ahead."""
+    frames, hop = len(clip.truth), clip.features.shape[1] - ahead
+    committed, edge = clip.features[:, :hop].flatten(0, 1), clip.features[:, hop:].flatten(0, 1)
+    inside, outside = slice(ahead, ahead + frames), slice(0, frames)
+    mixed = shuffled(committed[None, inside], edge[None, outside], seed=seed)
+    committed[inside], edge[outside] = mixed[0][0], mixed[1][0]
+    rows = torch.cat([committed.unflatten(0, (-1, hop)), edge.unflatten(0, (-1, ahead))], 1)
+    return replace(clip, features=rows)

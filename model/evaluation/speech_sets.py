@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.clip_labels import clip_labels
-from model.data.features import ClipFeatures, load_clips
-from model.data.forced_alignment import ForcedAligner, grid_words, phone_columns
+from model.data.features import load_clips
+from model.data.forced_alignment import ForcedAligner
 from model.data.utterance import Utterance
 from model.errors import DataError
-from model.speech.log_mel import HOP_SAMPLES
+from model.evaluation.closures import clip_phonemes
 
 HELD_OUT_UTTERANCES = 40
 HELD_OUT_SEED = 2026
@@ -55,7 +54,7 @@ def grid_set(name: str, folder: Path) -> SpeechSet:
     recordings, refused = [], 0
     for clip in load_clips(folder):
         try:
-            recordings.append(Recording(clip.sound, _labels(clip, aligner)))
+            recordings.append(Recording(clip.sound, clip_phonemes(clip, aligner)))
         except DataError:
             refused += 1
     return SpeechSet(name, tuple(recordings), refused)
@@ -84,10 +83,3 @@ def token_labels(phonemes: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
     """(tokens,) label of each 20 ms token: that of its second column, as in training; -1 beyond the labels."""
     seconds = phonemes[1 : 2 * tokens : 2]
     return np.pad(seconds, (0, tokens - len(seconds)), constant_values=-1)
-
-
-def _labels(clip: ClipFeatures, aligner: ForcedAligner) -> NDArray[np.int64]:
-    if clip.words:
-        return clip_labels(clip, aligner)
-    phones = aligner.align(clip.sound, grid_words(clip.key))
-    return phone_columns(phones, len(clip.audio) // HOP_SAMPLES)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream_server.commands import evaluate_lips, evaluate_report, evaluate_sync
+
 if TYPE_CHECKING:
     from model.results import Figure
 
@@ -16,32 +18,6 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def evaluate() -> None:
     """Measure trained models against recorded video."""
-
-
-@app.command()
-def lips(
-    grid: Annotated[Path, typer.Option(help="prepared GRID: folders `train` and `val`")],
-    json: Annotated[Path | None, typer.Option(help="results file to write")] = None,
-    strangers: Annotated[Path | None, typer.Option(help="prepared clips of other speakers")] = None,
-    steps: Annotated[int, typer.Option(min=1, max=50)] = 2,
-) -> None:
-    """Lip opening of held-out speech against tracked video, with energy and shuffled-phoneme controls."""
-    import torch
-
-    from model.evaluation.lips import evaluate_lips
-    from model.results import new_results, write_results
-
-    torch.set_num_threads(1)
-    figures = evaluate_lips(grid, steps=steps, strangers=strangers)
-    for name, figure in figures.items():
-        typer.echo(f"{name:36s} {figure.value:8.3f} {figure.unit}" + ("  MISSED" if figure.missed else ""))
-    if json is not None:
-        command = f"nerf-lipsync evaluate lips --grid GRID --steps {steps}"
-        data = f"GRID s1 val ({_clips(grid / 'val')} clips)"
-        if strangers is not None:
-            command += " --strangers OTHERS"
-            data += f", other speakers ({_clips(strangers)} clips)"
-        write_results(json, new_results(figures, command=command, data=data))
 
 
 @app.command("motion-space")
@@ -128,6 +104,53 @@ def pictures(
     _report(evaluate_pictures(capture, face_landmarker), json, command, "rendered capture, 40 frames of sequence")
 
 
+@app.command()
+def speech(
+    grid: Annotated[Path, typer.Option(help="prepared GRID: folders `train` and `val`")],
+    strangers: Annotated[Path | None, typer.Option(help="prepared clips of other GRID speakers")] = None,
+    talkers: Annotated[Path | None, typer.Option(help="LibriSpeech folder: voices of the babble")] = None,
+    sounds: Annotated[
+        Path | None, typer.Option(help="recorded sounds that are no speech: folders `keyboard` and `music`")
+    ] = None,
+    held_out_voices: Annotated[
+        bool, typer.Option(help="also synthetic voices kept out of training (needs espeak-ng and festival)")
+    ] = True,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="a speech checkpoint without motion of its own yet, instead of the shipped one")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="results file to write")] = None,
+) -> None:
+    """Phonemes, mouth shapes and closures of voices never trained on; noise; motion; rest while nobody speaks."""
+    import torch
+
+    from model.evaluation.speech import SpeechEvaluation, evaluate_speech
+
+    torch.set_num_threads(1)
+    config = SpeechEvaluation(
+        grid=grid,
+        strangers=strangers,
+        talkers=talkers,
+        sounds=sounds,
+        held_out_voices=held_out_voices,
+        checkpoint=checkpoint,
+    )
+    command, data = "nerf-lipsync evaluate speech --grid GRID", f"GRID s1 val ({_clips(grid / 'val')} clips)"
+    if strangers is not None:
+        command, data = f"{command} --strangers OTHERS", f"{data}, other speakers ({_clips(strangers)} clips)"
+    for path, option, words in (
+        (talkers, "--talkers LIBRISPEECH", "LibriSpeech babble"),
+        (sounds, "--sounds SOUNDS", "recorded keyboard and music"),
+        (checkpoint, "--checkpoint SPEECH", ""),
+    ):
+        if path is not None:
+            command, data = f"{command} {option}", f"{data}, {words}" if words else data
+    if held_out_voices:
+        data += ", held-out synthetic voices"
+    else:
+        command += " --no-held-out-voices"
+    _report(evaluate_speech(config), json, command, data)
+
+
 def _report(figures: dict[str, Figure], json: Path | None, command: str, data: str) -> None:
     from model.results import new_results, write_results
 
@@ -145,4 +168,7 @@ def _clips(folder: Path) -> int:
 
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
+    evaluate_lips.register(app)
+    evaluate_report.register(app)
+    evaluate_sync.register(app)
     parent.add_typer(app, name="evaluate")
