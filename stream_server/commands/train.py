@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stream_server.commands import train_avatar, train_motion
+from stream_server.commands import train_avatar, train_motion, train_sync
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -17,5 +17,6 @@ def train() -> None:
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
     train_motion.register(app)
+    train_sync.register(app)
     train_avatar.register_train(app)
     parent.add_typer(app, name="train")
