@@ -1,9 +1,10 @@
 """One schema for everything measured: benchmarks, evaluation, training reports.
 
-    {"figures": {name: {value, unit, goal, better, spread}},
-     "hardware", "versions", "command", "commit", "date", "data"}
+    {"figures": {name: {value, unit, goal, better, spread, n, interval}},
+     "hardware", "versions", "command", "commit", "date", "data", "details"}
 
-Reading and writing check it strictly. Neither host names nor paths of the machine are recorded.
+`n`, `interval` and `details` stand only in files that have them. Reading and writing check it strictly. Neither host
+names nor paths of the machine are recorded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from model.errors import ResultsError
 
@@ -31,7 +39,8 @@ TOOL_TIMEOUT_S = 10
 class Figure(BaseModel):
     """One measured number.
 
-    `spread` is half the range that repetition gave, in the same unit (say how in the name or the docs).
+    `spread` is half the range that repetition gave, in the same unit (say how in the name or the docs); `n` is how many
+    independent items (clips) the value is a mean of, and `interval` its 95 % interval of confidence over them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -41,6 +50,12 @@ class Figure(BaseModel):
     goal: float | None = None
     better: Literal["higher", "lower"]
     spread: float | None = None
+    n: int | None = None
+    interval: tuple[float, float] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        return _without_none(handler(self), "n", "interval")
 
     @property
     def missed(self) -> bool:
@@ -51,7 +66,7 @@ class Figure(BaseModel):
 
 
 class Results(BaseModel):
-    """A results file."""
+    """A results file. `details` is what an evaluation kept for its report (`model.evaluation.report`), opaque here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -62,6 +77,11 @@ class Results(BaseModel):
     commit: str
     date: str
     data: str
+    details: JsonValue = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        return _without_none(handler(self), "details")
 
     @property
     def missed(self) -> tuple[str, ...]:
@@ -69,7 +89,7 @@ class Results(BaseModel):
         return tuple(name for name, figure in self.figures.items() if figure.missed)
 
 
-def new_results(figures: Mapping[str, Figure], *, command: str, data: str) -> Results:
+def new_results(figures: Mapping[str, Figure], *, command: str, data: str, details: JsonValue = None) -> Results:
     """Results of a measurement made now, on this machine, at this commit."""
     return Results(
         figures=dict(figures),
@@ -79,6 +99,7 @@ def new_results(figures: Mapping[str, Figure], *, command: str, data: str) -> Re
         commit=_commit(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         data=data,
+        details=details,
     )
 
 
@@ -127,6 +148,11 @@ def versions_info() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _without_none(fields: dict[str, JsonValue], *names: str) -> dict[str, JsonValue]:
+    """The fields but for the named ones that are None: files written before these existed keep their bytes."""
+    return {name: value for name, value in fields.items() if value is not None or name not in names}
 
 
 def _cpu_model() -> str:

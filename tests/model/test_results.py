@@ -25,6 +25,17 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in file.parent.iterdir()] == ["r.json"]
 
 
+def test_what_only_evaluations_have_stands_only_there(tmp_path: Path) -> None:
+    plain = Figure(value=7.5, unit="ms", better="lower")
+    rich = Figure(value=0.8, unit="r", better="higher", n=42, interval=(0.75, 0.84))
+    file = tmp_path / "r.json"
+    write_results(file, new_results({"a": plain, "b": rich}, command="c", data="d", details={"tables": [None, 1.5]}))
+    written = json.loads(file.read_text())
+    assert written["figures"]["a"] == {"value": 7.5, "unit": "ms", "goal": None, "better": "lower", "spread": None}
+    assert written["figures"]["b"]["n"] == 42 and written["figures"]["b"]["interval"] == [0.75, 0.84]
+    assert read_results(file).details == {"tables": [None, 1.5]} and read_results(file).figures["b"] == rich
+
+
 @pytest.mark.parametrize(
     ("value", "goal", "better", "missed"),
     [

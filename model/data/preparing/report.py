@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,36 +16,13 @@ from model.data.preparing.folder import PreparedFolder, write_whole
 from model.data.preparing.histogram import Histogram, HistogramSpec
 from model.data.preparing.records import ClipRecord, Manifest, Runs, ShardRecord, read_manifest, read_record
 from model.errors import DataError
+from model.html_page import html_page, html_table
 
 __all__ = ["write_report"]
 
 LISTED_REJECTS = 1000
 THUMBNAILS = 200
 CLIPS_PER_NOTE = 5  # named as examples
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2024; --quiet: #60646c; --line: #d9d9e0; --back: #fcfcfd; --card: #f0f0f3;
-  --bar: #3e63dd; --bad: #ce2c31; }
-@media (prefers-color-scheme: dark) { :root { --ink: #edeef0; --quiet: #b0b4ba; --line: #363a3f; --back: #111113;
-  --card: #212225; --bar: #849dff; --bad: #ff9592; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); max-width: 1100px;
-  margin: 0 auto; padding: 24px; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 10px; }
-p { margin: 4px 0; } small, .quiet, figure p { color: var(--quiet); }
-.cards { display: flex; flex-wrap: wrap; gap: 10px; margin-top: 16px; }
-.cards div { background: var(--card); border-radius: 8px; padding: 10px 16px; min-width: 90px; }
-.cards b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; } .cards .bad b { color: var(--bad); }
-table { border-collapse: collapse; width: 100%; } th { text-align: left; color: var(--quiet); font-weight: 500; }
-th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-th.number, td.number { text-align: right; white-space: nowrap; width: 1%; font-variant-numeric: tabular-nums; }
-td.name, th.name { white-space: nowrap; } td img { height: 48px; border-radius: 4px; display: block; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 20px; }
-figure { margin: 0; } figcaption { font-weight: 600; } svg { width: 100%; } svg rect { fill: var(--bar); }
-svg text { font: 11px system-ui, sans-serif; fill: var(--quiet); } svg line { stroke: var(--quiet); }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 8px; }
-.sheet img { width: 100%; border-radius: 4px; display: block; }
-.sheet figcaption { font: 11px/1.3 system-ui, sans-serif; overflow-wrap: anywhere; color: var(--quiet); }
-"""
 
 
 @dataclass(slots=True)
@@ -96,7 +73,7 @@ def write_report(folder: Path, specs: Sequence[HistogramSpec] = ()) -> Path:
         for clip in read_record(ShardRecord, (folder / entry.name).with_suffix(".json")).clips:
             gathered.add(clip)
     runs = read_record(Runs, names.runs) if names.runs.is_file() else Runs()
-    page = "\n".join(_page(manifest, runs, gathered))
+    page = html_page(f"Prepared: {manifest.recipe.data_set}", _page(manifest, runs, gathered))
     try:
         write_whole(names.report, page.encode())
     except OSError as error:
@@ -105,14 +82,6 @@ def write_report(folder: Path, specs: Sequence[HistogramSpec] = ()) -> Path:
 
 
 def _page(manifest: Manifest, runs: Runs, gathered: _Gathered) -> Iterator[str]:
-    title = html.escape(f"Prepared: {manifest.recipe.data_set}")
-    yield '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width">'
-    yield (
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-    )
-    yield f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
     yield from _totals(manifest, runs)
     yield from _problems(manifest)
     if gathered.histograms:
@@ -123,7 +92,6 @@ def _page(manifest: Manifest, runs: Runs, gathered: _Gathered) -> Iterator[str]:
     yield from _rejects(manifest, gathered)
     yield from _contact_sheet(gathered.thumbnails)
     yield from _recipe(manifest)
-    yield "</body></html>\n"
 
 
 def _totals(manifest: Manifest, runs: Runs) -> Iterator[str]:
@@ -154,7 +122,9 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     if manifest.rejects:
         yield "<h2>Rejects by problem</h2>"
         counts = sorted(manifest.rejects.items(), key=lambda item: (-item[1], item[0]))
-        yield from _table(("clips:number", "problem"), ((f"{count:,}", html.escape(name)) for name, count in counts))
+        yield from html_table(
+            ("clips:number", "problem"), ((f"{count:,}", html.escape(name)) for name, count in counts)
+        )
 
 
 def _rejects(manifest: Manifest, gathered: _Gathered) -> Iterator[str]:
@@ -164,7 +134,7 @@ def _rejects(manifest: Manifest, gathered: _Gathered) -> Iterator[str]:
         return
     has_pictures = any(clip.thumbnail for clip in gathered.rejects)
     columns = ("clip:name", "problem:name", "message", *([":picture"] if has_pictures else []))
-    yield from _table(columns, (_reject_row(clip, has_pictures) for clip in gathered.rejects))
+    yield from html_table(columns, (_reject_row(clip, has_pictures) for clip in gathered.rejects))
     more = manifest.clips - manifest.used - len(gathered.rejects)
     if more:
         yield f"<p>and {more:,} more: see the shards' JSON files.</p>"
@@ -181,7 +151,7 @@ def _notes(gathered: _Gathered) -> Iterator[str]:
     if not gathered.notes:
         yield "<p>None.</p>"
         return
-    yield from _table(
+    yield from html_table(
         ("clips:number", "note:name", "for example"), (_note_row(gathered, kind) for kind in _kinds(gathered))
     )
 
@@ -216,17 +186,7 @@ def _recipe(manifest: Manifest) -> Iterator[str]:
     rows += [(f"setting {name}", str(value)) for name, value in sorted(recipe.settings.items())]
     rows += [(f"input {name}", value) for name, value in sorted(recipe.inputs.items())]
     rows += [(f"version {name}", value) for name, value in sorted(recipe.versions.items())]
-    yield from _table(("what:name", "value"), ((html.escape(name), html.escape(value)) for name, value in rows))
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table; columns are given as `title:class`, cells are HTML."""
-    heads = [column.partition(":") for column in columns]
-    yield "<table><tr>" + "".join(f'<th class="{kind}">{title}</th>' for title, _, kind in heads) + "</tr>"
-    for row in rows:
-        cells = zip(heads, row, strict=True)
-        yield "<tr>" + "".join(f'<td class="{kind}">{cell}</td>' for (_, _, kind), cell in cells) + "</tr>"
-    yield "</table>"
+    yield from html_table(("what:name", "value"), ((html.escape(name), html.escape(value)) for name, value in rows))
 
 
 def _image(key: str, data: str) -> str:

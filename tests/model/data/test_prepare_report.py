@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import html.parser
 import re
 from pathlib import Path
 
@@ -18,34 +17,12 @@ from model.data.preparing.records import ClipRecord
 from model.errors import ConfigError, DataError
 from tests.support.clip_analysis import THUMBNAIL
 from tests.support.clip_runs import prepare_toy, toy_sources
+from tests.support.html_pages import Page
 
 SPECS = (
     HistogramSpec(field="yaw_deg", title="Head yaw <mean>", unit="degrees", low=-30, high=30, bins=12),
     HistogramSpec(field="frames", title="Length", unit="frames", low=0, high=10, bins=5),
 )
-
-
-class Page(html.parser.HTMLParser):
-    """Tags that stay open, all tags, and addresses."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action")]
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 @pytest.fixture
