@@ -15,6 +15,7 @@ from model.speech.encoder_graph import BatchedSpeech
 from model.speech.log_mel import HOP_SAMPLES, SILENCE, LogMel, LogMelState
 from model.speech.speech_model import COLUMNS_PER_FRAME, SpeechModel
 
+
 @dataclass
 class SpeechState:
     """A session's mel window and the state of its log-mel."""
