@@ -7,6 +7,7 @@ exits 1 when they are stale.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +33,24 @@ README_FIGURES = (
     ("lips_grid", "lip_opening_r_energy_alone", "the same from loudness alone (r)"),
     ("lips_grid", "drop_with_shuffled_phonemes", "loss of r when phonemes are shuffled at equal energy"),
     ("lips_grid", "strangers_lip_opening_r", "lip opening of seven other speakers (r)"),
+    (
+        "reconstruction_capture",
+        "reconstruction.served.psnr_face",
+        "face moved by sound (true pose and eyes), 3 videos, 2 seen",
+    ),
+    (
+        "reconstruction_capture",
+        "reconstruction.true_motion.psnr_face",
+        "the same moved by the true motion: the ceiling",
+    ),
+    ("speech_hearing", "strangers_phone_accuracy", "39 phones of seven speakers never trained on, frames right"),
+    ("speech_hearing", "strangers_viseme_accuracy", "12 mouth shapes of the same"),
+    ("speech_hearing", "strangers_drop_by_babble_10_db", "what 10 dB of babble takes from the phones"),
+    ("speech_hearing", "strangers_lip_opening_r_features", "their lip opening, by a small net on our features (r)"),
+    ("speech_hearing", "strangers_lip_opening_r_log_mel", "the same net on log-mel (r)"),
+    ("speech_hearing", "drive_music_lips", "movement of the mouth in instrumental music, of that in speech"),
+    ("speech_cpu", "ears_batch1_share_of_hop_per_session", "log-mel, encoder and fusion, of an 80 ms hop on one core"),
+    ("sync_grid", "grid_val.truth.critic_shift_exact", "shifts of sound that our sync critic finds exactly"),
     ("faces_capture", "sequence_rotation_error_median", "head rotation read from video, against exact truth"),
     ("faces_capture", "sequence_mouth_landmarks", "lip landmarks against exact truth"),
     ("faces_capture", "sequence_arkit_jawOpen_r", "ARKit jawOpen read from video, against exact truth (r)"),
@@ -77,14 +96,45 @@ def _all(results: dict[str, Results]) -> str:
         parts.append(
             f"### {name}\n\n`{result.command}` at {result.commit}, {result.date}; {machine}. Data: {result.data}.\n"
         )
-        parts.append("| figure | value | spread | goal | |\n|---|---|---|---|---|")
-        for figure_name, figure in result.figures.items():
+        tables, plain = _split(result.figures)
+        if plain:
+            parts.append("| figure | value | spread | goal | |\n|---|---|---|---|---|")
+        for figure_name, figure in plain.items():
             spread = "" if figure.spread is None else f"{figure.spread:.3g}"
             goal = "" if figure.goal is None else f"{'>=' if figure.better == 'higher' else '<='} {figure.goal:g}"
             missed = "**missed**" if figure.missed else ""
             parts.append(f"| {figure_name} | {_value(figure)} | {spread} | {goal} | {missed} |")
         parts.append("")
+        for table, cells in tables.items():
+            parts += [_method_table(table, cells), ""]
     return "\n".join(parts)
+
+
+def _split(figures: Mapping[str, Figure]) -> tuple[dict[str, dict[tuple[str, str], Figure]], dict[str, Figure]]:
+    """Figures named `table.method.metric` by table, and the others."""
+    tables: dict[str, dict[tuple[str, str], Figure]] = {}
+    plain = {}
+    for name, figure in figures.items():
+        if name.count(".") == 2:
+            table, method, metric = name.split(".")
+            tables.setdefault(table, {})[method, metric] = figure
+        else:
+            plain[name] = figure
+    return tables, plain
+
+
+def _method_table(name: str, cells: Mapping[tuple[str, str], Figure]) -> str:
+    """Metrics down, methods across; the 95 % intervals are in the JSON."""
+    methods = list(dict.fromkeys(method for method, _ in cells))
+    lines = ["| " + " | ".join([name, *methods]) + " |", "|" + "---|" * (len(methods) + 1)]
+    for metric in dict.fromkeys(metric for _, metric in cells):
+        row = [_cell(cells.get((method, metric))) for method in methods]
+        lines.append("| " + " | ".join([metric, *row]) + " |")
+    return "\n".join(lines)
+
+
+def _cell(figure: Figure | None) -> str:
+    return "" if figure is None else f"{figure.value:.3g}" + (" **missed**" if figure.missed else "")
 
 
 def _value(figure: Figure) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_server.commands import evaluate_lips, evaluate_report, evaluate_sync
+from stream_server.commands import evaluate_lips, evaluate_reconstruction, evaluate_report, evaluate_sync
 
 if TYPE_CHECKING:
     from model.results import Figure
@@ -169,6 +169,7 @@ def _clips(folder: Path) -> int:
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
     evaluate_lips.register(app)
+    evaluate_reconstruction.register(app)
     evaluate_report.register(app)
     evaluate_sync.register(app)
     parent.add_typer(app, name="evaluate")
