@@ -23,6 +23,16 @@ _UTTERANCES = 4
 _LEAST_ALIGNMENT_R = 0.8
 
 
+@dataclass(frozen=True)
+class Traces:
+    """What was heard and seen, on the page's clock."""
+
+    heard_ms: NDArray[np.float64]  # middles of the captured chunks
+    level_db: NDArray[np.float64]
+    shown_ms: NDArray[np.float64]
+    dark: NDArray[np.float64]  # share of the mouth box
+
+
 @dataclass
 class Measured:
     """What the browser saw."""
@@ -33,6 +43,7 @@ class Measured:
     mouth_r: float
     mouth_lag_ms: float
     av_offset_ms: list[float]
+    traces: Traces = field(repr=False)
     latency_ms: dict[str, float] = field(default_factory=dict)
     algorithmic_ms: float = 0.0
     server_ms: dict[str, float] = field(default_factory=dict)
@@ -107,11 +118,18 @@ def analyse(raw: dict[str, Any], connect_s: float) -> Measured:
         mouth_r=r,
         mouth_lag_ms=lag_ms,
         av_offset_ms=[round(x, 1) for x in raw["offsets"]],
+        traces=_traces(raw),
         latency_ms=_latency(raw),
         algorithmic_ms=timings[0]["algorithmic_ms"] if timings else 0.0,
         server_ms=server_ms,
         stats=raw.get("stats", {}),
     )
+
+
+def _traces(raw: dict[str, Any]) -> Traces:
+    times, level = _captured(raw)
+    shown = np.array([frame["shownMs"] for frame in raw["frames"]])
+    return Traces(times, level, shown, np.array([frame["dark"] for frame in raw["frames"]]))
 
 
 def _captured(raw: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -128,9 +146,8 @@ def _steady(times_ms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mouth_follows(raw: dict[str, Any]) -> tuple[float, float]:
-    times, level = _captured(raw)
-    shown = np.array([frame["shownMs"] for frame in raw["frames"]])
-    dark = np.array([frame["dark"] for frame in raw["frames"]])
+    traces = _traces(raw)
+    times, level, shown, dark = traces.heard_ms, traces.level_db, traces.shown_ms, traces.dark
     grid = np.arange(max(times[0] + 1000, shown[0]), min(times[-1], shown[-1]), GRID_MS)
     mouth = np.interp(grid, shown, dark)
     kernel = np.ones(4) / 4  # 40 ms
