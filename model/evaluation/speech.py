@@ -16,7 +16,7 @@ from model.evaluation.speech_drive import drive_figures
 from model.evaluation.speech_motion import motion_figures
 from model.evaluation.speech_noise import load_talkers, noise_figures
 from model.evaluation.speech_scores import Counts, count_hits, score_figures
-from model.evaluation.speech_sets import SpeechSet, grid_set, held_out_sets
+from model.evaluation.speech_sets import SpeechSet, grid_set, held_out_sets, label_agreement
 from model.results import Figure
 from model.speech.speech_file import load_speech
 from model.speech.stream import SpeechFeatures
@@ -70,6 +70,8 @@ def set_counts(one: SpeechSet, speech: SpeechFeatures) -> list[Counts]:
 
 def _ear_figures(config: SpeechEvaluation, speech: SpeechFeatures) -> dict[str, Figure]:
     figures = hearing_figures(_sets(config), speech, config.talkers)
+    agreement = label_agreement(config.grid / "val")
+    figures["label_agreement"] = Figure(value=agreement, unit="share", better="higher")
     return figures | motion_figures(config.grid, config.strangers, speech)
 
 

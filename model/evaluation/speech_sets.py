@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.clip_labels import clip_labels
 from model.data.features import load_clips
-from model.data.forced_alignment import ForcedAligner
+from model.data.forced_alignment import ForcedAligner, phone_columns
 from model.data.utterance import Utterance
 from model.errors import DataError
 from model.evaluation.closures import clip_phonemes
+from model.speech.phonemes import SILENCE_INDEX
 
 HELD_OUT_UTTERANCES = 40
 HELD_OUT_SEED = 2026
@@ -83,3 +85,24 @@ def token_labels(phonemes: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
     """(tokens,) label of each 20 ms token: that of its second column, as in training; -1 beyond the labels."""
     seconds = phonemes[1 : 2 * tokens : 2]
     return np.pad(seconds, (0, tokens - len(seconds)), constant_values=-1)
+
+
+def label_agreement(folder: Path) -> float:
+    """How far labels of real speech can be trusted: share of spoken 10 ms columns of GRID clips whose phoneme is the
+    same by the clip's own word times and by alignment of the words alone, which is all that strangers have.
+
+    Raises:
+        DataError: No clip has word times and can be aligned.
+    """
+    aligner = ForcedAligner()
+    same = spoken = 0
+    for clip in load_clips(folder):
+        if not clip.words:
+            continue
+        timed = clip_labels(clip, aligner)
+        alone = phone_columns(aligner.align(clip.sound, [w.text for w in clip.words]), len(timed))
+        said = timed != SILENCE_INDEX
+        same, spoken = same + int((alone == timed)[said].sum()), spoken + int(said.sum())
+    if not spoken:
+        raise DataError(f"no clip of {folder} has word times")
+    return same / spoken
