@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
@@ -31,6 +32,9 @@ class Traces:
     level_db: NDArray[np.float64]
     shown_ms: NDArray[np.float64]
     dark: NDArray[np.float64]  # share of the mouth box
+    luma: NDArray[np.float64]  # mean of the mouth box, 0..255
+    index: NDArray[np.float64]  # each frame's number by its time code, NaN where unread
+    sound: NDArray[np.float32]  # as captured, 16 kHz, -1..1; begins 5 ms before the first middle
 
 
 @dataclass
@@ -129,7 +133,11 @@ def analyse(raw: dict[str, Any], connect_s: float) -> Measured:
 def _traces(raw: dict[str, Any]) -> Traces:
     times, level = _captured(raw)
     shown = np.array([frame["shownMs"] for frame in raw["frames"]])
-    return Traces(times, level, shown, np.array([frame["dark"] for frame in raw["frames"]]))
+    dark = np.array([frame["dark"] for frame in raw["frames"]])
+    sound = np.frombuffer(b"".join(base64.b64decode(part) for part in raw["sound"]), "<i2")
+    index = np.array([np.nan if f["index"] is None else f["index"] for f in raw["frames"]], np.float64)
+    luma = np.array([frame["luma"] for frame in raw["frames"]])
+    return Traces(times, level, shown, dark, luma, index, sound.astype(np.float32) / 32768.0)
 
 
 def _captured(raw: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

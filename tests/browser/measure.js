@@ -1,12 +1,12 @@
-// Injected into the live page by harness.py. Records, on the page's own clock (ms): the microphone's loudness per
-// chunk as captured, each shown frame with its time code and its open mouth (the share of the mouth box darker than
+// Injected into the live page by harness.py. Records, on the page's own clock (ms): the microphone's loudness and sound
+// (16 kHz, base64) per chunk as captured, each shown frame with its time code and its open mouth (the share of the mouth box darker than
 // 0.55 of its 90th percentile), and all events.
 (async ({ mouthBox, seconds, timecode }) => {
   const { decodeTimecode, stripHeightPx } = await import("/src/timecode.js");
   const call = globalThis.avatarCall;
   const video = document.getElementById("avatar");
   const size = video.videoWidth;
-  const out = { size, frames: [], levels: [], events: [], offsets: [], startMs: performance.now(), endMs: 0 };
+  const out = { size, frames: [], levels: [], sound: [], events: [], offsets: [], startMs: performance.now(), endMs: 0 };
 
   const handle = call.onEvent.bind(call);
   call.onEvent = (event) => { out.events.push({ ...event, atMs: performance.now() }); handle(event); };
@@ -19,6 +19,13 @@
       const samples = new Float32Array(value.numberOfFrames);
       value.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
       const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
+      const step = value.sampleRate / 16000;
+      const part = new Int16Array(samples.length / step);
+      for (let i = 0; i < part.length; i++) {
+        const mean = samples.subarray(i * step, (i + 1) * step).reduce((sum, sample) => sum + sample, 0) / step;
+        part[i] = Math.max(-32768, Math.min(32767, Math.round(mean * 32768)));
+      }
+      out.sound.push(btoa(String.fromCharCode(...new Uint8Array(part.buffer))));
       out.levels.push([performance.now(), value.duration / 1000, 10 * Math.log10(power + 1e-9)]);
       value.close();
     }
@@ -34,7 +41,8 @@
     const luma = new Float32Array(data.length / 4);
     for (let i = 0; i < luma.length; i++) luma[i] = 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
     const limit = 0.55 * luma.slice().sort()[Math.floor(0.9 * luma.length)]; // typed arrays sort as numbers
-    return luma.reduce((count, value) => count + (value < limit ? 1 : 0), 0) / luma.length;
+    const share = luma.reduce((count, value) => count + (value < limit ? 1 : 0), 0) / luma.length;
+    return { dark: share, luma: luma.reduce((sum, value) => sum + value, 0) / luma.length };
   };
   let running = true;
   const look = (now, metadata) => {
@@ -43,7 +51,7 @@
       strip.drawImage(video, 0, 0);
       index = decodeTimecode(strip.getImageData(0, 0, size, stripHeightPx(size)).data, size);
     }
-    out.frames.push({ nowMs: now, shownMs: metadata.expectedDisplayTime, mediaTime: metadata.mediaTime, presented: metadata.presentedFrames, index, dark: darkness() });
+    out.frames.push({ nowMs: now, shownMs: metadata.expectedDisplayTime, mediaTime: metadata.mediaTime, presented: metadata.presentedFrames, index, ...darkness() });
     if (running) video.requestVideoFrameCallback(look);
   };
   video.requestVideoFrameCallback(look);
