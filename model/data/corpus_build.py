@@ -1,7 +1,8 @@
 """Making the speech corpus: synthetic and recorded voices, the filmed speaker in other people's voices, and noise.
 
 Every part is made by itself from the corpus's seed, so that a run continues where it was cut off, on any number of
-processes. The filmed clips' sound appears as recorded, through bad microphones, and re-voiced by the WORLD vocoder.
+processes. The filmed clips' sound appears as recorded, through bad microphones, and re-voiced by the WORLD vocoder;
+their words also in synthetic voices, in the clips' own time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from model.data.clip_labels import clip_labels
 from model.data.corpus_parts import (
     MANIFEST,
+    RETIMED,
     REVOICED,
     SCHEMA_VERSION,
     CorpusItem,
@@ -42,16 +44,18 @@ RECIPE = "recipe.json"
 NOISE_ITEM_S = 20.0
 OnPart = Callable[[int, int, str], None]
 """Parts done, parts in all, the part's name."""
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusConfig:
-    """About eight hours of sound."""
+    """About nine hours of sound."""
 
     spoken_minutes: int = 270
     noise_minutes: int = 50
     music_minutes: int = 20
     voices_per_clip: int = 4
+    retimed_per_clip: int = 2  # synthetic voices that say a clip in its own time
     part_minutes: int = 10
     filmed_part_clips: int = 50
     revoiced_damage_share: float = 0.5
@@ -66,7 +70,7 @@ class PartTask:
     index: int
     minutes: int = 0
     first_clip: int = 0
-    sound: str = ""  # of noise: "music" or "mixed"
+    sound: str = ""  # of noise: "music" or "noise"; of filmed clips: "retimed" or ""
 
     @property
     def name(self) -> str:
@@ -83,7 +87,7 @@ def build_corpus(grid: Path, out: Path, config: CorpusConfig, *, workers: int, o
     out.mkdir(parents=True, exist_ok=True)
     clips = len(load_clips(grid))
     tasks = list(_tasks(config, clips))
-    _check_recipe(out, config)
+    check_recipe(out, config)
     missing = [t for t in tasks if not (out / t.name).is_file()]
     done = len(tasks) - len(missing)
     context = multiprocessing.get_context("spawn")
@@ -100,7 +104,8 @@ def make_part(task: PartTask, grid: Path, out: Path, config: CorpusConfig) -> No
     """Make one part."""
     rng = np.random.default_rng((config.seed, *task.name.encode()))
     if task.kind == "filmed":
-        items = list(_filmed(load_clips(grid)[task.first_clip :][: config.filmed_part_clips], rng, config))
+        clips = load_clips(grid)[task.first_clip :][: config.filmed_part_clips]
+        items = list(_retimed(clips, rng, config) if task.sound == "retimed" else _filmed(clips, rng, config))
     elif task.kind == "spoken":
         items = list(_spoken(task.minutes * 60.0, rng))
     else:
@@ -108,9 +113,27 @@ def make_part(task: PartTask, grid: Path, out: Path, config: CorpusConfig) -> No
     write_part(out / task.name, items)
 
 
+def check_recipe(out: Path, config: CorpusConfig) -> None:
+    """Note the settings of the corpus in `out`. One that has no retimed clips may be given them.
+
+    Raises:
+        DataError: It was begun with other settings.
+    """
+    wanted = {"version": SCHEMA_VERSION, **asdict(config)}
+    path = out / RECIPE
+    if path.is_file():
+        found = {"retimed_per_clip": 0, **json.loads(path.read_text())}
+        grown = {**found, "retimed_per_clip": found["retimed_per_clip"] or wanted["retimed_per_clip"]}
+        if grown != wanted:
+            changed = sorted(k for k in wanted if grown.get(k) != wanted[k])
+            raise DataError(f"{out} was begun with other settings ({', '.join(changed)}): choose another folder")
+    path.write_text(json.dumps(wanted, indent=2))
+
+
 def _tasks(config: CorpusConfig, clips: int) -> Iterator[PartTask]:
-    for index, first in enumerate(range(0, clips, config.filmed_part_clips)):
-        yield PartTask("filmed", index, first_clip=first)
+    for sound in ("", "retimed") if config.retimed_per_clip else ("",):
+        for index, first in enumerate(range(0, clips, config.filmed_part_clips)):
+            yield PartTask("filmed", index, first_clip=first, sound=sound)
     for sound, minutes in (("music", config.music_minutes), ("noise", config.noise_minutes)):
         for index in range(-(-minutes // config.part_minutes)):
             yield PartTask("noise", index, min(config.part_minutes, minutes), sound=sound)
@@ -118,32 +141,50 @@ def _tasks(config: CorpusConfig, clips: int) -> Iterator[PartTask]:
         yield PartTask("spoken", index, min(config.part_minutes, config.spoken_minutes))
 
 
-def _filmed(clips: list[ClipFeatures], rng: np.random.Generator, config: CorpusConfig) -> Iterator[CorpusItem]:
+def _labelled(clips: list[ClipFeatures]) -> Iterator[tuple[ClipFeatures, Labels]]:
+    """Clips and their phones; the manifest counts those whose words were not found in their sound."""
     aligner = ForcedAligner()
     for clip in clips:
         try:
             labels = clip_labels(clip, aligner)
         except DataError:
-            continue  # counted: the manifest says how many clips' words were not found in their sound
-        text = " ".join(w.text for w in clip.words)
+            continue
+        yield clip, labels
 
-        def item(
-            audio: NDArray[np.float32],
-            voice: str,
-            clip: ClipFeatures = clip,
-            labels: NDArray[np.int64] = labels,
-            text: str = text,
-        ) -> CorpusItem:
-            return make_item(audio, labels, kind="filmed", voice=voice, language="en", text=text, key=clip.key)
 
-        yield item(clip.sound, clip.speaker)
-        yield item(apply_damage(clip.sound, random_damage(rng)), clip.speaker)
+def _clip_item(clip: ClipFeatures, labels: Labels, audio: NDArray[np.float32], voice: str) -> CorpusItem:
+    text = " ".join(w.text for w in clip.words)
+    return make_item(audio, labels, kind="filmed", voice=voice, language="en", text=text, key=clip.key)
+
+
+def _filmed(clips: list[ClipFeatures], rng: np.random.Generator, config: CorpusConfig) -> Iterator[CorpusItem]:
+    for clip, labels in _labelled(clips):
+        yield _clip_item(clip, labels, clip.sound, clip.speaker)
+        yield _clip_item(clip, labels, apply_damage(clip.sound, random_damage(rng)), clip.speaker)
         analysis = analyse(clip.sound)
         for _ in range(config.voices_per_clip):
-            audio = revoice(analysis, random_change(rng))
-            if rng.random() < config.revoiced_damage_share:
-                audio = apply_damage(audio, random_damage(rng))
-            yield item(audio, clip.speaker + REVOICED)
+            audio = _often_damaged(revoice(analysis, random_change(rng)), rng, config)
+            yield _clip_item(clip, labels, audio, clip.speaker + REVOICED)
+
+
+def _retimed(clips: list[ClipFeatures], rng: np.random.Generator, config: CorpusConfig) -> Iterator[CorpusItem]:
+    from model.data.grid_voices import say_in_time
+    from model.data.phone_matching import PhoneMismatchError
+    from model.data.voices import VoiceSet
+
+    with VoiceSet() as voices:
+        for clip, labels in _labelled(clips):
+            for _ in range(config.retimed_per_clip):
+                try:
+                    said = say_in_time(voices, clip, labels, rng)
+                except PhoneMismatchError:
+                    continue  # counted in the manifest: fewer retimed seconds
+                audio = _often_damaged(said.audio, rng, config)
+                yield _clip_item(clip, said.phonemes, audio, said.voice + RETIMED)
+
+
+def _often_damaged(audio: NDArray[np.float32], rng: np.random.Generator, config: CorpusConfig) -> NDArray[np.float32]:
+    return apply_damage(audio, random_damage(rng)) if rng.random() < config.revoiced_damage_share else audio
 
 
 def _spoken(seconds: float, rng: np.random.Generator) -> Iterator[CorpusItem]:
@@ -182,17 +223,6 @@ def _music(seconds: float, rng: np.random.Generator) -> Iterator[CorpusItem]:
 def _sound(audio: NDArray[np.float32], kind: str) -> CorpusItem:
     silence = np.full(len(audio) // HOP_SAMPLES, SILENCE_INDEX)
     return make_item(audio, silence, kind="noise", voice=kind)
-
-
-def _check_recipe(out: Path, config: CorpusConfig) -> None:
-    wanted = {"version": SCHEMA_VERSION, **asdict(config)}
-    path = out / RECIPE
-    if path.is_file():
-        found = json.loads(path.read_text())
-        if found != wanted:
-            changed = sorted(k for k in wanted if found.get(k) != wanted[k])
-            raise DataError(f"{out} was begun with other settings ({', '.join(changed)}): choose another folder")
-    path.write_text(json.dumps(wanted, indent=2))
 
 
 def _write_manifest(out: Path, tasks: list[PartTask], clips: int) -> dict[str, object]:

@@ -24,6 +24,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 REVOICED = "-revoiced"
 """Ends the voice's name where a filmed clip speaks in somebody else's."""
+RETIMED = "-retimed"
+"""Ends the voice's name where a synthetic voice says a filmed clip's words in the clip's own time."""
 Kind = Literal["spoken", "filmed", "noise"]
 
 

@@ -8,7 +8,7 @@ only: training the speech encoder.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.errors import ConfigError, DataError, InputError
 from model.speech.log_mel import SAMPLE_RATE
 
-__all__ = ["VoiceAnalysis", "VoiceChange", "analyse", "random_change", "revoice"]
+__all__ = ["VoiceAnalysis", "VoiceChange", "analyse", "random_change", "revoice", "synthesise"]
 
 FRAME_PERIOD_MS = 5.0
 MIN_SAMPLES = SAMPLE_RATE // 5
@@ -124,8 +124,6 @@ def revoice(analysis: VoiceAnalysis, change: VoiceChange) -> NDArray[np.float32]
     Raises:
         DataError: pyworld is not installed.
     """
-    if analysis.rms == 0:
-        return np.zeros(analysis.num_samples, np.float32)
     bins = analysis.envelope.shape[1]
     frequency_hz = np.linspace(0.0, SAMPLE_RATE / 2, bins)
     source_hz = _source_frequency(frequency_hz, change)
@@ -135,8 +133,20 @@ def revoice(analysis: VoiceAnalysis, change: VoiceChange) -> NDArray[np.float32]
     aperiodicity = _read_at(analysis.aperiodicity, source_hz)
     breath = change.breathiness * np.interp(frequency_hz, (_BREATH_LOW_HZ, _BREATH_HIGH_HZ), (0.3, 1.0))
     aperiodicity += breath * (1.0 - aperiodicity)
+    melody_hz = _melody(analysis.f0_hz, change)
+    return synthesise(replace(analysis, f0_hz=melody_hz, envelope=envelope, aperiodicity=aperiodicity))
+
+
+def synthesise(analysis: VoiceAnalysis) -> NDArray[np.float32]:
+    """What was found in a recording, spoken: (N,) samples, as loud as `rms` says, -1..1.
+
+    Raises:
+        DataError: pyworld is not installed.
+    """
+    if analysis.rms == 0:
+        return np.zeros(analysis.num_samples, np.float32)
     spoken = _load_pyworld().synthesize(
-        _melody(analysis.f0_hz, change), envelope, aperiodicity, SAMPLE_RATE, FRAME_PERIOD_MS
+        analysis.f0_hz, analysis.envelope, analysis.aperiodicity, SAMPLE_RATE, FRAME_PERIOD_MS
     )
     return _fit(spoken, analysis)
 

@@ -166,7 +166,7 @@ def video(
 def voices(
     grid: Annotated[Path, typer.Option(help="prepared GRID clips of one speaker (folder `train`)")],
     out: Annotated[Path, typer.Option(help="folder for the corpus; an interrupted run continues")],
-    config: Annotated[Path | None, typer.Option(help="TOML; about eight hours of sound if not given")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML; about nine hours of sound if not given")] = None,
     workers: Workers = 2,
 ) -> None:
     """Sound to train the speech encoder: synthetic and recorded voices, the filmed speaker re-voiced, noise, music.

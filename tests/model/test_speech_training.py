@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from model.checkpoint import load_checkpoint
 from model.data.clip_analysis import AnalysisSettings, analyse_clip
-from model.data.corpus_build import CorpusConfig, build_corpus
-from model.data.corpus_parts import REVOICED, read_corpus
+from model.data.corpus_build import RECIPE, CorpusConfig, build_corpus
+from model.data.corpus_parts import RETIMED, REVOICED, read_corpus
+from model.data.features import load_clips
 from model.data.grid import list_grid
+from model.data.grid_voices import held_out_retimed, held_out_revoiced
 from model.data.preparing import prepare_clips
 from model.errors import DataError
 from model.speech.speech_model import SpeechConfig
@@ -22,7 +25,9 @@ from model.training.run import Run, RunConfig
 from model.training.speech import SpeechTrainConfig, train_speech
 
 pytestmark = pytest.mark.nightly
-SMALL = CorpusConfig(spoken_minutes=1, noise_minutes=1, music_minutes=1, voices_per_clip=1, part_minutes=1)
+SMALL = CorpusConfig(
+    spoken_minutes=1, noise_minutes=1, music_minutes=1, voices_per_clip=1, retimed_per_clip=1, part_minutes=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +57,13 @@ def test_a_corpus_holds_every_kind_and_continues(grid: Path, corpus: Path) -> No
     items = list(read_corpus(corpus))
     assert {i.info.kind for i in items} == {"filmed", "spoken", "noise"}
     filmed = [i for i in items if i.info.kind == "filmed"]
-    assert len(filmed) == 9 and sum(i.info.voice.endswith(REVOICED) for i in filmed) == 3
+    assert len(filmed) == 12 and sum(i.info.voice.endswith(REVOICED) for i in filmed) == 3
     for item in filmed:
         same = next(i for i in filmed if i.info.key == item.info.key)
-        assert (item.phonemes == same.phonemes).all() and len(item.audio) == len(same.audio)
+        assert len(item.audio) == len(same.audio)
+        changed = item.phonemes[item.phonemes != same.phonemes]  # of a first phone that starts late
+        assert not len(changed) or (item.info.voice.endswith(RETIMED) and not changed.any())
+    assert sum(i.info.voice.endswith(RETIMED) for i in filmed) == 3
     before = json.loads((corpus / "manifest.json").read_text())
     (corpus / "noise-0000.safetensors").unlink()
     made = []
@@ -63,9 +71,35 @@ def test_a_corpus_holds_every_kind_and_continues(grid: Path, corpus: Path) -> No
     assert made == ["noise-0000.safetensors"]
     after = json.loads((corpus / "manifest.json").read_text())
     assert after["parts"].keys() == before["parts"].keys()
-    other = CorpusConfig(spoken_minutes=1, noise_minutes=1, music_minutes=1, voices_per_clip=2, part_minutes=1)
     with pytest.raises(DataError, match="voices_per_clip"):
-        build_corpus(grid / "train", corpus, other, workers=1, on_part=lambda *_: None)
+        build_corpus(grid / "train", corpus, replace(SMALL, voices_per_clip=2), workers=1, on_part=lambda *_: None)
+
+
+def test_a_corpus_without_retimed_clips_is_given_them(grid: Path, corpus: Path, tmp_path: Path) -> None:
+    grown = tmp_path / "voices"
+    shutil.copytree(corpus, grown)
+    (grown / "retimed-0000.safetensors").unlink()
+    recipe = json.loads((grown / RECIPE).read_text())
+    del recipe["retimed_per_clip"]
+    (grown / RECIPE).write_text(json.dumps(recipe))
+    made = []
+    build_corpus(grid / "train", grown, SMALL, workers=1, on_part=lambda *part: made.append(part[2]))
+    assert made == ["retimed-0000.safetensors"]
+
+
+def test_held_out_voices_keep_the_length_of_the_clips_and_follow_from_the_seed(grid: Path) -> None:
+    clips = load_clips(grid / "val")
+    try:
+        spoken = held_out_retimed(clips)
+    except DataError as error:
+        pytest.skip(str(error))
+    revoiced = held_out_revoiced(clips, 5)
+    assert spoken.keys() == revoiced.keys() == {c.key for c in clips}
+    for clip in clips:
+        assert len(spoken[clip.key]) == len(revoiced[clip.key]) == len(clip.audio)
+    again, other = held_out_revoiced(clips[:1], 5), held_out_revoiced(clips[:1], 6)
+    key = clips[0].key
+    assert (again[key] == revoiced[key]).all() and not (other[key] == revoiced[key]).all()
 
 
 def test_an_interrupted_training_ends_as_an_unbroken_one(
