@@ -8,29 +8,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.diffusion.samplers import ddim, frame_noise
+from model.diffusion.samplers import frame_noise, sample
 from model.diffusion.unet import TemporalUNet, UNetConfig
+
+DECODER_FRAMES = 8
+"""Least past that is kept: what the motion decoder's convolutions look back on."""
 
 
 @dataclass
 class MotionState:
     """A session's committed past. `next_frame` is the absolute index of the first frame of the next hop."""
 
-    latents: Tensor  # (committed, 16)
-    features: Tensor  # (committed, 256)
-    heard: Tensor  # (committed,) bool
+    latents: Tensor  # (past, 16)
+    features: Tensor  # (past, 256)
+    heard: Tensor  # (past,) bool
     next_frame: int
     seed: int
 
     @classmethod
     def start(cls, config: UNetConfig, rest_latent: Tensor, seed: int) -> MotionState:
         """At rest, nothing heard; the first hop brings frames -lookahead.., which are not shown."""
-        c = config
+        past = max(config.committed_frames, DECODER_FRAMES)
         return cls(
-            latents=rest_latent.expand(c.committed_frames, -1).clone(),
-            features=torch.zeros(c.committed_frames, c.feature_size),
-            heard=torch.zeros(c.committed_frames, dtype=torch.bool),
-            next_frame=-c.lookahead_frames,
+            latents=rest_latent.expand(past, -1).clone(),
+            features=torch.zeros(past, config.feature_size),
+            heard=torch.zeros(past, dtype=torch.bool),
+            next_frame=-config.lookahead_frames,
             seed=seed,
         )
 
@@ -50,36 +53,53 @@ class MotionGenerator:
         return MotionState.start(self.config, self.rest_latent, seed)
 
     @torch.inference_mode()
-    def step(self, features: Tensor, states: Sequence[MotionState]) -> Tensor:
-        """Latents (B, committed + hop, 16): the past, then the hop's frames; advances the states.
+    def step(self, features: Tensor, states: Sequence[MotionState], poses: Tensor | None = None) -> Tensor:
+        """Latents (B, past + hop, 16): the past, then the hop's frames; advances the states.
 
         Args:
             features: (B, hop + lookahead, 256) as the speech stream gives them.
+            poses: (B, 3), the view in which the motion is to appear, in units of 20 degrees; frontal if not given.
         """
         c = self.config
-        past = torch.stack([s.latents for s in states])
-        pad = torch.zeros(len(states), c.window_frames - c.heard_frames, c.feature_size)
-        audio = torch.cat([torch.stack([s.features for s in states]), features, pad], 1)
-        heard = torch.zeros(len(states), c.window_frames, dtype=torch.bool)
-        heard[:, : c.committed_frames] = torch.stack([s.heard for s in states])
-        for row, state in enumerate(states):
-            first = max(0, -state.next_frame)  # frames before the stream began were not heard
-            heard[row, c.committed_frames + first : c.heard_frames] = True
-        prefix = torch.zeros(len(states), c.window_frames, c.latent_size)
-        prefix[:, : c.committed_frames] = past
-        mask = torch.zeros(len(states), c.window_frames)
-        mask[:, : c.committed_frames] = 1.0
+        prefix, mask = self._prefix(states)
+        audio, heard = self._audio(features, states)
+        heat = torch.full((len(states),), self.temperature)
 
-        def denoise(noisy: Tensor, noise_time: Tensor) -> Tensor:
-            out: Tensor = self.unet(noisy, noise_time, prefix, mask, audio, heard)
+        def denoise(noisy: Tensor, noise_time: Tensor, target_time: Tensor) -> Tensor:
+            out: Tensor = self.unet(noisy, noise_time, prefix, mask, audio, heard, target_time, heat, poses)
             return out
 
         noise = torch.stack([self._noise(s) for s in states])
-        clean = ddim(denoise, noise, num_steps=self.num_steps, num_timesteps=c.num_timesteps)
+        clean = sample(c.process, denoise, noise, num_steps=self.num_steps, num_timesteps=c.num_timesteps)
         hop = clean[:, c.committed_frames : c.committed_frames + c.hop_frames]
+        past = torch.stack([s.latents for s in states])
         for row, state in enumerate(states):
             self._commit(state, hop[row], features[row, : c.hop_frames])
         return torch.cat([past, hop], 1)
+
+    def _prefix(self, states: Sequence[MotionState]) -> tuple[Tensor, Tensor]:
+        """Committed latents (B, T, 16), zero elsewhere, and where they are (B, T)."""
+        c = self.config
+        prefix = torch.zeros(len(states), c.window_frames, c.latent_size)
+        mask = torch.zeros(len(states), c.window_frames)
+        if c.committed_frames:
+            prefix[:, : c.committed_frames] = torch.stack([s.latents[-c.committed_frames :] for s in states])
+            mask[:, : c.committed_frames] = 1.0
+        return prefix, mask
+
+    def _audio(self, features: Tensor, states: Sequence[MotionState]) -> tuple[Tensor, Tensor]:
+        """Features of the window (B, T, 256) and which of them were heard (B, T)."""
+        c = self.config
+        audio = torch.zeros(len(states), c.window_frames, c.feature_size)
+        heard = torch.zeros(len(states), c.window_frames, dtype=torch.bool)
+        if c.committed_frames:
+            audio[:, : c.committed_frames] = torch.stack([s.features[-c.committed_frames :] for s in states])
+            heard[:, : c.committed_frames] = torch.stack([s.heard[-c.committed_frames :] for s in states])
+        audio[:, c.committed_frames : c.heard_frames] = features
+        for row, state in enumerate(states):
+            first = max(0, -state.next_frame)  # frames before the stream began were not heard
+            heard[row, c.committed_frames + first : c.heard_frames] = True
+        return audio, heard
 
     def _noise(self, state: MotionState) -> Tensor:
         c = self.config

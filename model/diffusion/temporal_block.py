@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,8 +14,9 @@ from kernels.temporal_attention import temporal_attention
 class FilmResBlock(nn.Module):
     """Two 1-D convolutions over frames; the time step scales and shifts in between (FiLM, Perez et al. 2018)."""
 
-    def __init__(self, inputs: int, outputs: int, condition: int) -> None:
+    def __init__(self, inputs: int, outputs: int, condition: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.norm1 = nn.LayerNorm(inputs)
         self.conv1 = nn.Conv1d(inputs, outputs, 3, padding=1)
         self.norm2 = nn.LayerNorm(outputs)
@@ -29,7 +32,7 @@ class FilmResBlock(nn.Module):
         h = self.conv1(functional.silu(self.norm1(x)).transpose(1, 2)).transpose(1, 2)
         scale, shift = self.film(condition)[:, None].chunk(2, -1)
         h = self.norm2(h) * (1 + scale) + shift
-        h = self.conv2(functional.silu(h).transpose(1, 2)).transpose(1, 2)
+        h = self.conv2(self.dropout(functional.silu(h)).transpose(1, 2)).transpose(1, 2)
         out: Tensor = self.skip(x) + h
         return out
 
@@ -60,19 +63,31 @@ class Attention(nn.Module):
         return x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
 
 
-class TemporalBlock(nn.Module):
-    """One level's unit: FiLM convolution, self-attention, audio cross-attention."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockConfig:
+    """What all blocks of a U-Net share."""
 
-    def __init__(self, inputs: int, width: int, condition: int, context: int, num_heads: int) -> None:
+    condition: int
+    context: int
+    num_heads: int
+    dropout: float = 0.0
+    self_attention: bool = True
+
+
+class TemporalBlock(nn.Module):
+    """One level's unit: FiLM convolution, self-attention (if the config has it), audio cross-attention."""
+
+    def __init__(self, inputs: int, width: int, config: BlockConfig) -> None:
         super().__init__()
-        self.conv = FilmResBlock(inputs, width, condition)
-        self.self_attention = Attention(width, num_heads)
-        self.cross_attention = Attention(width, num_heads, context)
+        self.conv = FilmResBlock(inputs, width, config.condition, config.dropout)
+        self.self_attention = Attention(width, config.num_heads) if config.self_attention else None
+        self.cross_attention = Attention(width, config.num_heads, config.context)
 
     def forward(self, x: Tensor, condition: Tensor, audio: Tensor, audio_mask: Tensor) -> Tensor:
         """x (B, T, inputs) to (B, T, width)."""
         x = self.conv(x, condition)
-        x = self.self_attention(x)
+        if self.self_attention is not None:
+            x = self.self_attention(x)
         out: Tensor = self.cross_attention(x, audio, audio_mask)
         return out
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from kernels.checks import KernelInputError
 from kernels.temporal_attention import temporal_attention
 from model.diffusion.generator import MotionGenerator
 from model.diffusion.noise_schedule import add_noise, cosine_alpha_bar
-from model.diffusion.samplers import ddim, frame_noise
+from model.diffusion.samplers import ddim, follow_flow, frame_noise, sample
 from model.diffusion.unet import TemporalUNet, UNetConfig
+from model.errors import ConfigError
 
 SMALL = UNetConfig(channels=(16, 24, 32), condition_size=16, context_size=16, num_heads=2)
 
@@ -46,7 +49,7 @@ def test_schedule_falls_from_clean_to_noise() -> None:
 @pytest.mark.parametrize("num_steps", [1, 2, 4, 50])
 def test_ddim_with_a_perfect_denoiser_finds_the_answer(num_steps: int) -> None:
     answer = torch.randn(2, 16, 16)
-    found = ddim(lambda noisy, time: answer, torch.randn(2, 16, 16), num_steps=num_steps, num_timesteps=50)
+    found = ddim(lambda noisy, time, after: answer, torch.randn(2, 16, 16), num_steps=num_steps, num_timesteps=50)
     torch.testing.assert_close(found, answer)
 
 
@@ -54,7 +57,7 @@ def test_ddim_follows_the_trajectory_of_a_gaussian() -> None:
     """For data N(0, s^2) the ideal denoiser is linear and the ODE keeps quantiles: noise e ends at about s e."""
     alpha_bar, spread = cosine_alpha_bar(50), 0.5
 
-    def denoise(noisy: Tensor, time: Tensor) -> Tensor:
+    def denoise(noisy: Tensor, time: Tensor, after: Tensor) -> Tensor:
         a = float(alpha_bar[round(float(time[0]) * 50)])
         return noisy * (a**0.5 * spread**2 / (a * spread**2 + 1 - a))
 
@@ -64,9 +67,79 @@ def test_ddim_follows_the_trajectory_of_a_gaussian() -> None:
     assert float(found.std()) == pytest.approx(spread, rel=0.15)
 
 
+@pytest.mark.parametrize("num_steps", [1, 2, 4, 50])
+def test_a_flow_with_a_perfect_denoiser_finds_the_answer(num_steps: int) -> None:
+    answer = torch.randn(2, 16, 16)
+    found = follow_flow(
+        lambda noisy, time, after: answer, torch.randn(2, 16, 16), num_steps=num_steps, num_timesteps=50
+    )
+    torch.testing.assert_close(found, answer)
+
+
+def test_a_flow_keeps_the_quantiles_of_a_gaussian_and_a_flow_map_does_in_one_jump() -> None:
+    """For data N(0, s^2) the flow's map from time t to time 0 is x s / sqrt((1 - t)^2 s^2 + t^2)."""
+    spread, noise = 0.5, torch.randn(4, 16, 16)
+
+    def denoise(noisy: Tensor, time: Tensor, after: Tensor) -> Tensor:
+        t = float(time[0])
+        return noisy * (1 - t) * spread**2 / ((1 - t) ** 2 * spread**2 + t**2)
+
+    def jump(noisy: Tensor, time: Tensor, after: Tensor) -> Tensor:
+        size = [((1 - float(x[0])) ** 2 * spread**2 + float(x[0]) ** 2) ** 0.5 for x in (time, after)]
+        kept = float(after[0] / time[0])
+        return (noisy * size[1] / size[0] - kept * noisy) / (1 - kept)
+
+    teacher = follow_flow(denoise, noise, num_steps=50, num_timesteps=50)
+    torch.testing.assert_close(teacher, spread * noise, atol=0.1, rtol=0.05)
+    for num_steps in (1, 2, 4):
+        student = follow_flow(jump, noise, num_steps=num_steps, num_timesteps=50)
+        torch.testing.assert_close(student, spread * noise, atol=1e-5, rtol=1e-5)
+
+
+def test_the_deterministic_twin_looks_at_no_noise() -> None:
+    def denoise(noisy: Tensor, time: Tensor, after: Tensor) -> Tensor:
+        assert not noisy.any() and (time == 1).all()
+        return torch.full_like(noisy, 2.0)
+
+    assert (sample("mean", denoise, torch.randn(2, 3, 4), num_steps=4, num_timesteps=50) == 2.0).all()
+
+
+@pytest.mark.parametrize("committed", [0, 4, 8])
+def test_any_length_of_past_streams(committed: int) -> None:
+    torch.manual_seed(0)
+    config = replace(SMALL, committed_frames=committed, window_frames=committed + 8, process="flow-map")
+    generator = MotionGenerator(TemporalUNet(config), torch.zeros(16), temperature=1.0)
+    made = run(generator, features(2, 5), [1, 2])
+    assert made.shape == (2, 10, 16) and made.isfinite().all()
+
+
+def test_a_window_that_cannot_be_halved_or_is_too_short_is_refused() -> None:
+    with pytest.raises(ConfigError, match="multiple of 4 and at least 12, got 14"):
+        replace(SMALL, window_frames=14)
+    with pytest.raises(ConfigError, match="at least 12, got 8"):
+        replace(SMALL, window_frames=8)
+
+
+def test_pose_and_style_reach_the_output_once_trained() -> None:
+    torch.manual_seed(0)
+    unet = TemporalUNet(replace(SMALL, pose_size=3, styles=3, process="flow-map")).eval()
+    args = (torch.randn(1, 16, 16), torch.ones(1), torch.zeros(1, 16, 16), torch.zeros(1, 16), torch.randn(1, 16, 256))
+    heard = torch.ones(1, 16, dtype=torch.bool)
+    base = unet(*args, heard)
+    more = {"pose": torch.ones(1, 3), "style": torch.tensor([2]), "target_time": torch.full((1,), 0.5)}
+    for name, value in more.items():  # a new condition changes nothing until it is trained
+        torch.testing.assert_close(unet(*args, heard, **{name: value}), base)
+    for parameter in unet.parameters():
+        if parameter.abs().max() == 0:
+            torch.nn.init.normal_(parameter, std=0.1)
+    base = unet(*args, heard)
+    for name, value in more.items():
+        assert (unet(*args, heard, **{name: value}) - base).abs().max() > 1e-4
+
+
 def test_steps_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"steps must be 1\.\.50, got 0"):
-        ddim(lambda noisy, time: noisy, torch.zeros(1, 1, 1), num_steps=0, num_timesteps=50)
+        ddim(lambda noisy, time, after: noisy, torch.zeros(1, 1, 1), num_steps=0, num_timesteps=50)
 
 
 def test_noise_depends_on_seed_and_absolute_frame_only() -> None:
