@@ -1,248 +1,163 @@
-"""Train the motion diffusion (teacher, T = 50, x0, cosine) on windows shaped as serving shapes them.
+"""Train the motion model on windows shaped as serving shapes them: a teacher, or its deterministic twin.
 
-`nerf-lipsync train motion --grid DIR --out DIR`. The committed past is noised, sometimes dropped, and in the second
-half of training often the model's own output, so that it does not lean on a perfect history.
+`nerf-lipsync train motion --grid DIR --corpus DIR --out DIR`. The committed past is noised, sometimes dropped, and in
+the second half of training often the model's own output, so that it does not lean on a perfect history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.diffusion.noise_schedule import add_noise, cosine_alpha_bar
+from model.diffusion.samplers import sample
 from model.diffusion.unet import TemporalUNet, UNetConfig
 from model.motion.space import load_motion_space
-from model.motion.vae import AUDIO_OWNED, MotionVae, VaeConfig
+from model.motion.vae import MotionVae, VaeConfig
+from model.motion.view_bias import ViewBias
 from model.speech.speech_file import LoadedSpeech, load_speech
-from model.speech.speech_model import PROSODY_SLICE
-from model.training.motion_data import MotionCorpus, build_corpus
-from model.training.motion_vae import landmark_metric
+from model.training.distributed import ALONE, Distributed
+from model.training.motion_check import streamed_correlation
+from model.training.motion_data import HearingConfig, held_out_items, train_items
+from model.training.motion_items import MotionItems
+from model.training.motion_loss import LossConfig, MotionLoss
+from model.training.motion_windows import AugmentConfig, Batch, WindowSource, own_history, perturb
 from model.training.run import Run, RunConfig
 
-Validate = Callable[[TemporalUNet], dict[str, float]]
+HISTORY_STEPS = 3
+"""Of the teacher's sampler when it makes its own past."""
+KIND = "motion"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MotionTrainConfig:
-    """Preset `lite`: about 20 minutes on one AVX512-BF16 core."""
+    """Preset `lite`: the rectified-flow teacher."""
 
     run: RunConfig = field(
-        default_factory=lambda: RunConfig(steps=2600, batch=64, learning_rate=6e-4, warmup_steps=150)
+        default_factory=lambda: RunConfig(steps=3600, batch=64, learning_rate=6e-4, warmup_steps=150)
     )
-    model: UNetConfig = field(default_factory=UNetConfig)
-    voices: int = 4
-    landmark_weight: float = 0.5
-    velocity_weight: float = 0.3
-    acceleration_weight: float = 0.1
-    feature_dropout: float = 0.1
-    prosody_dropout: float = 0.5
-    prefix_dropout: float = 0.15
-    prefix_noise: float = 0.15
-    own_history_from: float = 0.4
-    own_history_share: float = 0.6
-    highest_step_share: float = 0.3
+    model: UNetConfig = field(default_factory=lambda: UNetConfig(process="flow", dropout=0.05, pose_size=3, styles=3))
+    hearing: HearingConfig = field(default_factory=HearingConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
 
 
-@dataclass
-class Batch:
-    """Windows in the U-Net's own arguments."""
+@dataclass(frozen=True)
+class MotionSources:
+    """What motion training reads, loaded and bound by hash."""
 
-    clean: Tensor  # (B, T, 16)
-    prefix: Tensor
-    prefix_mask: Tensor  # (B, T)
-    audio: Tensor  # (B, T, 256)
-    audio_mask: Tensor  # (B, T) bool
+    speech: LoadedSpeech
+    vae: MotionVae
+    vae_hash: str
+    train: dict[str, MotionItems]
+    held_out: MotionItems
 
-
-class WindowSource:
-    """Draws windows; frames before a clip count as its first frame, as a stream starts at rest."""
-
-    def __init__(self, corpus: MotionCorpus, vae: MotionVae, config: UNetConfig) -> None:
-        self.config = config
-        self.corpus = corpus
-        self.vae = vae
-        with torch.inference_mode():
-            latents = vae.encode(corpus.motion)
-        self.pad = config.window_frames
-        self.latents = functional.pad(latents.clone().transpose(1, 2), (self.pad, self.pad), "replicate").transpose(
-            1, 2
-        )
-
-    def draw(self, count: int, generator: torch.Generator, *, back_frames: int = 0) -> tuple[Batch, Batch]:
-        """Windows, and the windows `back_frames` earlier (for the model's own history)."""
-        versions, clips, frames = self.corpus.committed.shape[:3]
-        version = torch.randint(versions, (count,), generator=generator)
-        clip = torch.randint(clips, (count,), generator=generator)
-        hop = torch.randint(-1, frames - 1, (count,), generator=generator)
-        hop = hop - (hop + version) % 2  # committed pairs start at even frames in phase 0, odd ones in phase 1
-        return self.at(version, clip, hop), self.at(version, clip, hop - back_frames)
-
-    def at(self, version: Tensor, clip: Tensor, hop: Tensor) -> Batch:
-        """Windows whose hop starts at frame `hop` (B,)."""
-        c = self.config
-        frame = hop[:, None] + torch.arange(c.window_frames) - c.committed_frames
-        clean = self.latents[clip[:, None], (frame + self.pad).clamp(0, self.latents.shape[1] - 1)]
-        inside = (frame >= 0) & (frame < self.corpus.committed.shape[2])
-        index = frame.clamp(0, self.corpus.committed.shape[2] - 1)
-        committed = self.corpus.committed[version[:, None], clip[:, None], index]
-        edge = self.corpus.edge[version[:, None], clip[:, None], index]
-        position = torch.arange(c.window_frames)
-        is_edge = (position >= c.committed_frames + c.hop_frames)[None, :, None]
-        audio = torch.where(is_edge, edge, committed).float()
-        heard = (position < c.heard_frames)[None] & inside
-        mask = (position < c.committed_frames).float()[None].expand(len(clip), -1)
-        return Batch(clean, clean * mask[..., None], mask, audio * heard[..., None], heard)
+    def metadata(self, run: Run) -> dict[str, str]:
+        """What a motion checkpoint says of its origin."""
+        return {
+            "speech": self.speech.content_hash,
+            "vae": self.vae_hash,
+            "motion_space": load_motion_space().hash,
+            "view_bias": ViewBias.load().hash,
+            "data": "GRID s1 (CC BY 4.0); synthetic speech",
+            "wall_s": f"{run.wall_s():.0f}",
+        }
 
 
-def train_motion(
+def load_sources(
     grid: Path,
-    voices: Path,
+    voices: Path | None,
     speech_path: Path,
     vae_path: Path,
-    out: Path,
-    config: MotionTrainConfig,
-    run_folder: Path,
+    cache: Path,
+    hearing: HearingConfig,
     *,
+    coarticulation: Path | None = None,
     whisper: Path | None = None,
-) -> str:
-    """Train (or go on) and write the checkpoint; returns its hash.
-
-    `voices` is the corpus whose re-voiced sound of the same clips is heard beside their own.
-    """
-    torch.manual_seed(config.run.seed)
+) -> MotionSources:
+    """Load the models, and hear what is to be learned (or read it back from `cache`)."""
     speech = load_speech(speech_path, whisper=whisper)
     vae_file = load_checkpoint(vae_path, kind="motion-vae", config_cls=VaeConfig)
     vae = MotionVae(vae_file.config)
     vae.load_state_dict(vae_file.tensors)
-    source, held_out = _sources(grid, voices, speech, vae.eval(), config, run_folder)
+    vae.eval().requires_grad_(False)
+    train = train_items(grid, speech, cache, hearing, corpus=voices, coarticulation=coarticulation)
+    return MotionSources(speech, vae, vae_file.content_hash, train, held_out_items(grid, speech, cache, hearing))
+
+
+def train_motion(
+    sources: MotionSources,
+    out: Path,
+    config: MotionTrainConfig,
+    run_folder: Path,
+    *,
+    distributed: Distributed = ALONE,
+) -> str:
+    """Train (or go on) and write the checkpoint; returns its hash."""
+    torch.manual_seed(config.run.seed)
+    source = WindowSource(sources.train, sources.vae, config.model, config.augment)
     unet = TemporalUNet(config.model)
-    run = Run(run_folder, "motion", unet, config.run)
-    losses = MotionLoss(vae, config)
+    run = Run(run_folder, KIND, unet, config.run, distributed=distributed)
+    loss_of = MotionLoss(copy.deepcopy(sources.vae), config.loss, config.model).to(run.device)
     while not run.finished():
-        loss, parts = losses(unet, _batch(unet, source, run, config), run.generator())
+        torch.manual_seed(config.run.seed * 7919 + run.step)  # dropout: a resumed run drops what an unbroken one would
+        generator = run.generator()
+        batch = _batch(unet, source, run, config, generator).to(run.device)
+        with run.autocast():
+            noisy, time, weight = loss_of.noised(config.model.process, batch, generator)
+            predicted = batch.denoised(unet, noisy, time).float()
+        loss, parts = loss_of.score(predicted, batch, weight)
         run.update(loss)
         if run.step % 50 == 0:
-            run.log(**parts, **(validate(unet, held_out) if run.step % 500 == 0 else {}))
+            run.log(**parts, **(validate(unet, sources) if run.step % 500 == 0 else {}))
     run.use_average()
-    run.log(final=1.0, **validate(unet, held_out))
-    metadata = {
-        "speech": speech.content_hash,
-        "vae": vae_file.content_hash,
-        "motion_space": load_motion_space().hash,
-        "data": "GRID s1 (CC BY 4.0)",
-        "wall_s": f"{run.wall_s():.0f}",
-    }
+    run.log(final=1.0, **validate(unet, sources))
+    with distributed.main_first():
+        return save_motion(out, unet, sources.metadata(run))
+
+
+def save_motion(out: Path, unet: TemporalUNet, metadata: dict[str, str]) -> str:
+    """Write a motion checkpoint in half precision; returns its hash."""
     tensors = {k: v.half() for k, v in unet.state_dict().items()}
-    return save_checkpoint(out, tensors, kind="motion", config=config.model, metadata=metadata)
-
-
-class MotionLoss:
-    """x0 error on the frames to come, with landmark, velocity and acceleration terms."""
-
-    def __init__(self, vae: MotionVae, config: MotionTrainConfig) -> None:
-        self.vae = vae
-        self.config = config
-        self.metric = landmark_metric(load_motion_space())
-        self.alpha_bar = cosine_alpha_bar(config.model.num_timesteps)
-        c = config.model
-        weight = torch.ones(c.window_frames)
-        weight[: c.committed_frames] = 0.0
-        weight[c.committed_frames : c.committed_frames + c.hop_frames] = 3.0
-        weight[c.heard_frames :] = 0.5
-        self.weight = weight / weight.sum()
-
-    def __call__(self, unet: TemporalUNet, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss and its parts."""
-        c = self.config
-        last = c.model.num_timesteps
-        step = torch.randint(1, last + 1, (len(batch.clean),), generator=generator)
-        top = torch.rand(len(step), generator=generator) < c.highest_step_share
-        step = torch.where(top, last, step)
-        noise = torch.randn(batch.clean.shape, generator=generator)
-        noisy = add_noise(batch.clean, noise, self.alpha_bar[step])
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = unet(noisy, step / last, batch.prefix, batch.prefix_mask, batch.audio, batch.audio_mask).float()
-        error = ((predicted - batch.clean).square().mean(-1) * self.weight).sum(-1).mean()
-        known = batch.prefix_mask[..., None]
-        joined = known * batch.clean + (1 - known) * predicted
-        motion, truth = (self.vae.decode(x)[..., :AUDIO_OWNED] @ self.metric for x in (joined, batch.clean))
-        landmark = ((motion - truth).square().sum(-1) * self.weight).sum(-1).mean()
-        velocity = (motion.diff(dim=1) - truth.diff(dim=1)).square().sum(-1)[:, c.model.committed_frames - 1 :].mean()
-        jerk = motion.diff(n=2, dim=1).square().sum(-1)[:, c.model.committed_frames - 2 :].mean()
-        total = error + c.landmark_weight * landmark + c.velocity_weight * velocity + c.acceleration_weight * jerk
-        parts = {"loss": total.item(), "x0": error.item(), "landmark": landmark.item(), "velocity": velocity.item()}
-        return total, parts
-
-
-def _batch(unet: TemporalUNet, source: WindowSource, run: Run, config: MotionTrainConfig) -> Batch:
-    """A batch with its past made imperfect and its sound partly hidden."""
-    generator = run.generator()
-    c = config.model
-    fresh = c.window_frames - c.committed_frames
-    batch, earlier = source.draw(config.run.batch, generator, back_frames=fresh)
-    if run.step >= config.own_history_from * config.run.steps:
-        batch = _own_history(unet, batch, earlier, config, generator)
-    size = len(batch.clean)
-
-    def chance(share: float) -> Tensor:
-        return (torch.rand(size, 1, generator=generator) < share).float()
-
-    noise = torch.randn(batch.prefix.shape, generator=generator) * torch.rand(size, 1, 1, generator=generator)
-    prefix = batch.prefix + config.prefix_noise * 2 * noise * batch.prefix_mask[..., None]
-    kept = 1 - chance(config.prefix_dropout)
-    audio = batch.audio * (1 - chance(config.feature_dropout))[..., None]
-    hidden = chance(config.prosody_dropout)[..., None]
-    audio = torch.cat(
-        [audio[..., : PROSODY_SLICE.start], audio[..., PROSODY_SLICE] * (1 - hidden), audio[..., PROSODY_SLICE.stop :]],
-        -1,
-    )
-    return replace(batch, prefix=prefix * kept[..., None], prefix_mask=batch.prefix_mask * kept, audio=audio)
-
-
-@torch.no_grad()
-def _own_history(
-    unet: TemporalUNet, batch: Batch, earlier: Batch, config: MotionTrainConfig, generator: torch.Generator
-) -> Batch:
-    """Replace the past of some windows by what the model itself makes of the window before (one step)."""
-    committed = config.model.committed_frames
-    noise = torch.randn(earlier.clean.shape, generator=generator)
-    noise = noise * torch.randint(0, 2, (len(noise), 1, 1), generator=generator)
-    audio = torch.cat([earlier.audio[:, :committed], batch.audio[:, :committed]], 1)
-    heard = torch.cat([earlier.audio_mask[:, :committed], batch.audio_mask[:, :committed]], 1)
-    start = torch.ones(len(noise))
-    with torch.autocast("cpu", torch.bfloat16):
-        own = unet(noise, start, earlier.prefix, earlier.prefix_mask, audio, heard).float()
-    past = torch.zeros_like(batch.prefix)
-    past[:, :committed] = own[:, committed:]
-    chosen = torch.rand(len(noise), 1, 1, generator=generator) < config.own_history_share
-    return replace(batch, prefix=torch.where(chosen, past, batch.prefix))
+    return save_checkpoint(out, tensors, kind=KIND, config=unet.config, metadata=metadata)
 
 
 @torch.inference_mode()
-def validate(unet: TemporalUNet, source: WindowSource) -> dict[str, float]:
-    """One-step conditional mean streamed over held-out clips: lip-opening r, and r with shuffled content."""
-    from model.training.motion_check import streamed_correlation
+def validate(unet: TemporalUNet, sources: MotionSources) -> dict[str, float]:
+    """Conditional mean streamed over held-out clips: lip-opening r, and r with shuffled content."""
+    on_cpu = copy.deepcopy(unet).cpu().eval()
+    return streamed_correlation(on_cpu, sources.held_out, sources.vae)
+
+
+def _batch(
+    unet: TemporalUNet, source: WindowSource, run: Run, config: MotionTrainConfig, generator: torch.Generator
+) -> Batch:
+    """A batch with its past made imperfect and its sound partly hidden."""
+    batch, earlier = source.past_of(run.batch, generator)
+    if run.step >= config.augment.own_history_from * config.run.steps:
+
+        def make(windows: Batch) -> Tensor:
+            return sampled(unet, windows.to(run.device), generator).cpu()
+
+        batch = own_history(make, batch, earlier, config.augment.own_history, generator)
+    return perturb(batch, config.augment, generator)
+
+
+@torch.no_grad()
+def sampled(unet: TemporalUNet, batch: Batch, generator: torch.Generator, *, steps: int = HISTORY_STEPS) -> Tensor:
+    """What the model makes of windows: samples in half of them, the mean in the others."""
+    noise = torch.randn(batch.clean.shape, generator=generator)
+    noise = (noise * torch.randint(0, 2, (len(noise), 1, 1), generator=generator)).to(batch.clean.device)
+
+    def denoise(noisy: Tensor, noise_time: Tensor, target_time: Tensor) -> Tensor:
+        return batch.denoised(unet, noisy, noise_time, target_time=target_time).float()
 
     unet.eval()
-    figures = streamed_correlation(unet, source)
+    with torch.autocast(noise.device.type, torch.bfloat16):
+        made = sample(unet.config.process, denoise, noise, num_steps=steps, num_timesteps=unet.config.num_timesteps)
     unet.train()
-    return figures
-
-
-def _sources(
-    grid: Path, voices: Path, speech: LoadedSpeech, vae: MotionVae, config: MotionTrainConfig, folder: Path
-) -> tuple[WindowSource, WindowSource]:
-    made = []
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, count in (("train", config.voices), ("val", 1)):
-        cache = folder / f"{split}-{speech.content_hash}-{count}.npz"
-        if not cache.is_file():
-            build_corpus(grid / split, speech.model, others=voices if count > 1 else None, voices=count).save(cache)
-        made.append(WindowSource(MotionCorpus.load(cache), vae, config.model))
-    return made[0], made[1]
+    return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,21 +12,21 @@ from torch import Tensor
 from model.diffusion.generator import MotionGenerator
 from model.diffusion.unet import TemporalUNet
 from model.motion.space import load_motion_space
+from model.motion.vae import MotionVae
 from model.speech.speech_model import PROSODY_SLICE
-
-if TYPE_CHECKING:
-    from model.training.motion import WindowSource
+from model.training.motion_items import MotionItems
 
 SHUFFLE_BLOCK_FRAMES = 3
 
 
-def streamed_correlation(unet: TemporalUNet, source: WindowSource, *, num_steps: int = 1) -> dict[str, float]:
-    """Mean r of lip opening, and the same with content shuffled in time at equal energy."""
-    corpus = source.corpus
-    vae = source.vae
+def streamed_correlation(
+    unet: TemporalUNet, items: MotionItems, vae: MotionVae, *, num_steps: int = 1
+) -> dict[str, float]:
+    """Mean r of lip opening, and the same with content shuffled in time at equal energy; items of one length."""
+    rows = items.start[:, None] + torch.arange(int(items.frames[0]))
     space = load_motion_space()
-    truth = space.lip_opening(corpus.motion.numpy())
-    features = (corpus.committed[0].float(), corpus.edge[0].float())
+    truth = space.lip_opening(items.motion[rows].numpy())
+    features = (items.committed[rows].float(), items.edge[rows].float())
     rest = vae.encode(torch.zeros(1, 8, 32))[0, -1]
     generator = MotionGenerator(unet, rest, num_steps=num_steps)
     figures = {}
@@ -41,16 +40,21 @@ def streamed_correlation(unet: TemporalUNet, source: WindowSource, *, num_steps:
 
 
 def stream(generator: MotionGenerator, committed: Tensor, edge: Tensor, *, seed: int = 0) -> Tensor:
-    """Latents (N, T, 16) of N clips streamed side by side; features (N, T, 256) at hop phase 0."""
-    frames = committed.shape[1]
+    """Latents (N, T, 16) of N clips streamed side by side; features (N, T, 256), hops from frame 0 on."""
+    c = generator.config
+    hop, ahead, frames = c.hop_frames, c.lookahead_frames, committed.shape[1]
+    lead = -(-ahead // hop) * hop  # hops that lie before the stream
     states = [generator.new_state(seed) for _ in committed]
-    pad = torch.zeros(len(committed), 4, committed.shape[2])
-    committed, edge = (torch.cat([pad[:, :2], part, pad], 1) for part in (committed, edge))
+    for state in states:
+        state.next_frame = -lead
+    pad = torch.zeros(len(committed), lead + ahead + hop, committed.shape[2])
+    committed, edge = (torch.cat([pad[:, :lead], part, pad], 1) for part in (committed, edge))
     parts = []
-    for hop in range(0, frames + 2, 2):  # shifted by two: the first hop lies before the stream
-        features = torch.cat([committed[:, hop : hop + 2], edge[:, hop + 2 : hop + 4]], 1)
-        parts.append(generator.step(features, states)[:, -2:])
-    return torch.cat(parts, 1)[:, 2 : 2 + frames]
+    for first in range(0, frames + lead, hop):
+        heard = slice(first + hop, first + hop + ahead)
+        features = torch.cat([committed[:, first : first + hop], edge[:, heard]], 1)
+        parts.append(generator.step(features, states)[:, -hop:])
+    return torch.cat(parts, 1)[:, lead : lead + frames]
 
 
 def shuffled(committed: Tensor, edge: Tensor, *, seed: int = 0) -> tuple[Tensor, Tensor]:

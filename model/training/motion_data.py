@@ -1,13 +1,18 @@
-"""What the motion diffusion trains on: speech features exactly as serving commits them, beside motion latents.
+"""Hears what the motion diffusion trains on: filmed clips in many voices, other people's sentences, and noise.
 
-Every clip is streamed through the frozen speech encoder, once per hop phase and per voice (its own, and other people's:
-re-voiced by the vocoder and coloured in the mel domain), and for every frame two feature vectors are kept: `committed`
-(heard with look-ahead) and `edge` (as seen while the frame itself was still look-ahead).
+| group | sound | motion |
+|---|---|---|
+| filmed | the clip as recorded, at every hop phase | tracked |
+| voices | the clip through bad microphones, re-voiced, and said by others at its phone times | tracked |
+| spoken | synthetic speech in many languages | of `model.training.coarticulation`, from its phone times |
+| noise | music, keyboards, babble, hiss | rest |
+
+Sounds go through the frozen speech encoder exactly as they are served.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,108 +21,227 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.corpus_parts import REVOICED, read_corpus
+from model.data.corpus_parts import CorpusItem, read_corpus
 from model.data.features import load_clips
+from model.diffusion.unet import STYLES
+from model.motion.face_points import MOUTH
+from model.motion.space import MOTION_SIZE
 from model.speech.log_mel import SILENCE, LogMel, LogMelState
+from model.speech.speech_file import LoadedSpeech
 from model.speech.speech_model import COLUMNS_PER_FRAME, FEATURE_SIZE, SpeechModel
+from model.training.coarticulation import load_coarticulation
+from model.training.motion_items import MotionItems, join_items
 from model.training.motion_targets import load_motion
 from model.training.speech_data import augment, normalise_batch
 
 BATCH_WINDOWS = 128
+GROUPS = ("filmed", "voices", "spoken", "noise")
+Array = NDArray[np.float32]
 
 
-@dataclass
-class MotionCorpus:
-    """Stacked clips: versions V (phases x voices), clips N, frames T."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HearingConfig:
+    """How sound is heard (as the U-Net's config has it) and how much of the corpus's speech and noise is."""
 
-    names: tuple[str, ...]
-    committed: Tensor  # (V, N, T, 256) float16
-    edge: Tensor  # (V, N, T, 256) float16
-    motion: Tensor  # (N, T, 32)
+    hop_frames: int = 2
+    lookahead_frames: int = 2
+    spoken_minutes: float = 60.0
+    noise_minutes: float = 12.0
+    seed: int = 0
 
-    def save(self, path: Path) -> None:
-        """Write the cache (npz, no pickle)."""
-        np.savez(
-            path,
-            names=np.array(self.names),
-            committed=self.committed.numpy(),
-            edge=self.edge.numpy(),
-            motion=self.motion.numpy(),
+
+@dataclass(frozen=True)
+class Hearing:
+    """One sound with its motion."""
+
+    sound: Array  # (samples,)
+    motion: Array  # (T, 32)
+    phase: int
+    style: str = "filmed"
+    flow: tuple[Array, Array] | None = None  # (T, 78, 2), (T, 78)
+    coloured: np.random.Generator | None = None  # other microphones and hiss, in the mel domain
+
+
+def train_items(
+    grid: Path,
+    speech: LoadedSpeech,
+    folder: Path,
+    config: HearingConfig,
+    *,
+    corpus: Path | None = None,
+    coarticulation: Path | None = None,
+) -> dict[str, MotionItems]:
+    """Items by group, heard once and kept in `folder`. Without a corpus there is `filmed` alone.
+
+    Raises:
+        DataError: The clips, the corpus or its motion are missing.
+    """
+    hear = Heard(speech.model, config)
+    makers: dict[str, Callable[[], Iterator[Hearing]]] = {"filmed": lambda: _filmed(grid / "train", config)}
+    if corpus is not None:
+        makers["voices"] = lambda: _voices(grid / "train", corpus, config)
+        makers["noise"] = lambda: _noise(corpus, config)
+    if corpus is not None and coarticulation is not None:
+        makers["spoken"] = lambda: _spoken(corpus, coarticulation, config)
+    return {name: _cached(_cache(folder, name, speech, config), make, hear) for name, make in makers.items()}
+
+
+def held_out_items(grid: Path, speech: LoadedSpeech, folder: Path, config: HearingConfig) -> MotionItems:
+    """The held-out clips as recorded, hops from frame 0 on."""
+    clips, motion = load_clips(grid / "val"), load_motion(grid / "val")
+
+    def make() -> Iterator[Hearing]:
+        return (Hearing(c.sound, motion[c.key], 0) for c in clips)
+
+    return _cached(_cache(folder, "val", speech, config), make, Heard(speech.model, config))
+
+
+class Heard:
+    """Runs sounds through the encoder, hop by hop, as serving does."""
+
+    def __init__(self, speech: SpeechModel, config: HearingConfig) -> None:
+        self.speech = speech
+        self.config = config
+        self.log_mel = LogMel(speech.config.encoder.num_mels)
+
+    def items(self, hearings: Iterator[Hearing]) -> MotionItems:
+        """Items of all hearings."""
+        return join_items([self._item(h) for h in hearings])
+
+    def _item(self, h: Hearing) -> MotionItems:
+        frames = len(h.motion)
+        c = self.config
+        committed, edge = stream_features(
+            self._mel(h, frames), self.speech, h.phase, hop_frames=c.hop_frames, lookahead_frames=c.lookahead_frames
+        )
+        points = len(MOUTH)
+        flow, confidence = h.flow or (np.zeros((frames, points, 2)), np.zeros((frames, points)))
+
+        def one(value: int) -> Tensor:
+            return torch.tensor([value])
+
+        return MotionItems(
+            committed=committed,
+            edge=edge,
+            motion=torch.from_numpy(h.motion),
+            flow=torch.from_numpy(flow).half(),
+            flow_confidence=torch.from_numpy(confidence).half(),
+            start=one(0),
+            frames=one(frames),
+            phase=one(h.phase),
+            style=one(STYLES.index(h.style)),
         )
 
-    @classmethod
-    def load(cls, path: Path) -> MotionCorpus:
-        """Read a cache."""
-        with np.load(path) as data:
-            tensors = {k: torch.from_numpy(data[k]) for k in ("committed", "edge", "motion")}
-            return cls(tuple(str(n) for n in data["names"]), **tensors)
-
-
-def build_corpus(
-    folder: Path, speech: SpeechModel, *, voices: int, others: Path | None = None, seed: int = 0
-) -> MotionCorpus:
-    """Stream every prepared clip of `folder`; versions 0 and 1 are the clean sound at both hop phases.
-
-    The further versions are the clips in other people's voices (of the corpus `others`), coloured and with hiss.
-    """
-    clips = load_clips(folder)
-    motion = load_motion(folder)
-    frames = min(len(m) for m in motion.values())
-    log_mel = LogMel(speech.config.encoder.num_mels)
-    sounds = _sounds_of_clips(others) if others is not None else {}
-    committed, edge = [], []
-    for version in range(2 * voices):
-        rng = np.random.default_rng((seed, version))
-        parts = []
-        for clip in clips:
-            choice = [clip.sound, *sounds.get(clip.key, [])]
-            mel = _clip_mel(choice[(version // 2) % len(choice)], log_mel, frames, rng if version >= 2 else None)
-            parts.append(stream_features(mel, speech, version % 2))
-        committed.append(torch.stack([p[0] for p in parts]))
-        edge.append(torch.stack([p[1] for p in parts]))
-    targets = torch.from_numpy(np.stack([motion[c.key][:frames] for c in clips]))
-    return MotionCorpus(tuple(c.key for c in clips), torch.stack(committed), torch.stack(edge), targets)
-
-
-def _sounds_of_clips(corpus: Path) -> dict[str, list[NDArray[np.float32]]]:
-    """What a voice corpus holds of each filmed clip besides its own sound, by key."""
-    sounds: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
-    for item in read_corpus(corpus):
-        if item.info.kind == "filmed" and item.info.voice.endswith(REVOICED):
-            sounds[item.info.key].append(item.sound)
-    return sounds
+    def _mel(self, h: Hearing, frames: int) -> Array:
+        raw = self.log_mel.push_raw(h.sound, LogMelState())
+        need = frames * COLUMNS_PER_FRAME
+        if len(raw) < need:
+            raw = np.pad(raw, ((0, need - len(raw)), (0, 0)), mode="edge")
+        raw = raw[:need]
+        return np.asarray(
+            normalise_batch((raw if h.coloured is None else augment(raw, h.coloured))[None])[0], np.float32
+        )
 
 
 @torch.inference_mode()
-def stream_features(mel: NDArray[np.float32], speech: SpeechModel, phase: int) -> tuple[Tensor, Tensor]:
-    """Committed and edge features (T, 256) float16 of a clip's normalised mel (4 T, mels), hops of two frames.
+def stream_features(
+    mel: Array, speech: SpeechModel, phase: int, *, hop_frames: int = 2, lookahead_frames: int = 2
+) -> tuple[Tensor, Tensor]:
+    """Committed and edge features (T, 256) float16 of a clip's normalised mel (4 T, mels).
 
-    `phase` 0: hops end at even frames, 1: at odd ones.
+    Committed stretches of `hop_frames` begin at frames that leave the rest `phase`.
     """
     window = speech.config.encoder.window_columns
-    frames = len(mel) // COLUMNS_PER_FRAME
+    frames, last = len(mel) // COLUMNS_PER_FRAME, hop_frames + lookahead_frames
     before = np.full((window + COLUMNS_PER_FRAME, mel.shape[1]), SILENCE, np.float32)
-    after = np.full((6 * COLUMNS_PER_FRAME, mel.shape[1]), SILENCE, np.float32)
+    after = np.full((last * COLUMNS_PER_FRAME, mel.shape[1]), SILENCE, np.float32)
     padded = np.concatenate([before, mel, after])
-    ends = range(2 - phase, frames + 5, 2)  # frame count heard at each hop
+    first = (phase + last - 1) % hop_frames + 1
+    ends = range(first, frames + last + 1, hop_frames)  # frame count heard at each hop
     starts = [(len(before) // COLUMNS_PER_FRAME + e) * COLUMNS_PER_FRAME - window for e in ends]
     windows = torch.from_numpy(np.stack([padded[s : s + window] for s in starts]))
-    out = torch.cat([speech(part, last_frames=4)[0] for part in torch.split(windows, BATCH_WINDOWS)])
+    out = torch.cat([speech(part, last_frames=last)[0] for part in torch.split(windows, BATCH_WINDOWS)])
     committed = torch.zeros(frames, FEATURE_SIZE, dtype=torch.float16)
     edge = torch.zeros(frames, FEATURE_SIZE, dtype=torch.float16)
     for row, end in zip(out, ends, strict=True):
-        for offset, target in ((-4, committed), (-3, committed), (-2, edge), (-1, edge)):
+        for offset in range(-last, 0):
             if 0 <= end + offset < frames:
-                target[end + offset] = row[offset].half()
+                (committed if offset < -lookahead_frames else edge)[end + offset] = row[offset].half()
     return committed, edge
 
 
-def _clip_mel(
-    sound: NDArray[np.float32], log_mel: LogMel, frames: int, rng: np.random.Generator | None
-) -> NDArray[np.float32]:
-    raw = log_mel.push_raw(sound, LogMelState())
-    need = frames * COLUMNS_PER_FRAME
-    if len(raw) < need:
-        raw = np.pad(raw, ((0, need - len(raw)), (0, 0)), mode="edge")
-    raw = raw[:need]
-    return np.asarray(normalise_batch((raw if rng is None else augment(raw, rng))[None])[0], np.float32)
+def _filmed(folder: Path, config: HearingConfig) -> Iterator[Hearing]:
+    motion = load_motion(folder)
+    for clip in load_clips(folder):
+        for phase in range(config.hop_frames):
+            yield Hearing(clip.sound, motion[clip.key], phase, flow=(clip.mouth_flow, clip.mouth_flow_confidence))
+
+
+def _voices(folder: Path, corpus: Path, config: HearingConfig) -> Iterator[Hearing]:
+    """Every further sound of a filmed clip in the corpus, at alternating phases, half of them coloured."""
+    motion = load_motion(folder)
+    clips = {c.key: c for c in load_clips(folder)}
+    seen: set[str] = set()
+    for index, item in enumerate(i for i in read_corpus(corpus) if i.info.kind == "filmed"):
+        if item.info.key not in seen:
+            seen.add(item.info.key)  # the first is the clip as recorded
+            continue
+        clip = clips[item.info.key]
+        rng = np.random.default_rng((config.seed, index))
+        yield Hearing(
+            item.sound,
+            motion[clip.key],
+            index % config.hop_frames,
+            flow=(clip.mouth_flow, clip.mouth_flow_confidence),
+            coloured=rng if rng.random() < 0.5 else None,
+        )
+
+
+def _spoken(corpus: Path, coarticulation: Path, config: HearingConfig) -> Iterator[Hearing]:
+    """Speech in many languages, each voice and language as often as the corpus has it."""
+    mouth = load_coarticulation(coarticulation)
+    for index, item in enumerate(_some(corpus, "spoken", config.spoken_minutes)):
+        frames = len(item.phonemes) // COLUMNS_PER_FRAME
+        labels = item.phonemes[: frames * COLUMNS_PER_FRAME].astype(np.int64)
+        yield Hearing(item.sound, mouth.motion(labels), index % config.hop_frames, style="co-articulated")
+
+
+def _noise(corpus: Path, config: HearingConfig) -> Iterator[Hearing]:
+    for index, item in enumerate(_some(corpus, "noise", config.noise_minutes)):
+        frames = len(item.phonemes) // COLUMNS_PER_FRAME
+        yield Hearing(item.sound, np.zeros((frames, MOTION_SIZE), np.float32), index % config.hop_frames)
+
+
+def _some(corpus: Path, kind: str, minutes: float) -> Iterator[CorpusItem]:
+    """Items of a kind, evenly over the corpus, up to so many minutes."""
+    total = sum(i.info.columns for i in read_corpus(corpus) if i.info.kind == kind) / 6000
+    stride = max(1.0, total / max(minutes, 1e-6))
+    wanted = 0.0
+    for place, item in enumerate(i for i in read_corpus(corpus) if i.info.kind == kind):
+        if place >= wanted:
+            wanted += stride
+            yield item
+
+
+def _cache(folder: Path, name: str, speech: LoadedSpeech, config: HearingConfig) -> Path:
+    amount = {"spoken": config.spoken_minutes, "noise": config.noise_minutes}.get(name, 0.0)
+    heard = f"{config.hop_frames}+{config.lookahead_frames}"
+    return folder / f"{name}-{speech.content_hash}-{heard}-{amount:g}.safetensors"
+
+
+def _cached(path: Path, make: Callable[[], Iterator[Hearing]], hear: Heard) -> MotionItems:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        hear.items(make()).save(path)
+    return MotionItems.load(path)
+
+
+__all__ = [
+    "GROUPS",
+    "Heard",
+    "Hearing",
+    "HearingConfig",
+    "held_out_items",
+    "stream_features",
+    "train_items",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stream_server.commands import train_avatar, train_motion, train_sync
+from stream_server.commands import train_all, train_avatar, train_diffusion, train_motion, train_sync, train_views
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -16,7 +16,10 @@ def train() -> None:
 
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
+    train_all.register(app)
     train_motion.register(app)
+    train_diffusion.register(app)
+    train_views.register(app)
     train_sync.register(app)
     train_avatar.register_train(app)
     parent.add_typer(app, name="train")

@@ -1,4 +1,4 @@
-"""`nerf-lipsync train speech | motion-vae | motion | motion-space | retarget`: the speech-to-motion models."""
+"""`nerf-lipsync train speech | motion-vae | coarticulation | ...`: the speech-to-motion models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stream_server.commands.encoder import Whisper, whisper_file, whisper_path
+from stream_server.commands.encoder import Whisper, whisper_file
 
 Grid = Annotated[Path, typer.Option(help="prepared GRID: folders `train` and `val`")]
 Corpus = Annotated[Path, typer.Option(help="corpus made by `prepare voices`")]
@@ -48,23 +48,22 @@ def motion_vae(
     typer.echo(train_vae(grid, out / "motion_vae.safetensors", settings, runs))
 
 
-def motion(
+def coarticulation(
     grid: Grid,
-    corpus: Corpus,
     out: Out,
     config: Config = None,
-    runs: Runs = Path("runs/motion"),
+    runs: Runs = Path("runs/coarticulation"),
     threads: Threads = 1,
-    whisper: Whisper = None,
 ) -> None:
-    """Train the motion diffusion on features of the encoder and VAE in `out`."""
+    """Train the network that makes the filmed speaker's motion from phone times, for speech that nobody filmed."""
     from model.config import load_toml
-    from model.training.motion import MotionTrainConfig, train_motion
+    from model.evaluation.coarticulation import coarticulation_figures
+    from model.training.coarticulation import CoarticulationTrainConfig, train_coarticulation
 
     _set_threads(threads)
-    settings = load_toml(MotionTrainConfig, config) if config else MotionTrainConfig()
-    files = (out / "speech.safetensors", out / "motion_vae.safetensors", out / "motion.safetensors")
-    typer.echo(train_motion(grid, corpus, *files, settings, runs, whisper=whisper_path(whisper)))
+    settings = load_toml(CoarticulationTrainConfig, config) if config else CoarticulationTrainConfig()
+    weights = out / "coarticulation.safetensors"
+    typer.echo(train_coarticulation(grid, weights, settings, runs, figures=coarticulation_figures))
 
 
 def motion_space(
@@ -120,7 +119,7 @@ def register(group: typer.Typer) -> None:
     """Add the commands to the `train` group."""
     group.command("speech")(speech)
     group.command("motion-vae")(motion_vae)
-    group.command("motion")(motion)
+    group.command("coarticulation")(coarticulation)
     group.command("motion-space")(motion_space)
     group.command("face-analysis")(face_analysis)
     group.command("retarget")(retarget)

@@ -1,0 +1,133 @@
+"""Motion training and distillation on a few made windows: what begins equal, what resumes, what a trajectory is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.checkpoint import load_checkpoint
+from model.diffusion.unet import TemporalUNet, UNetConfig
+from model.errors import ConfigError
+from model.motion.vae import MotionVae, VaeConfig
+from model.speech.speech_file import load_speech
+from model.training.distill import GRID, DistillConfig, teacher_and_student, train_distill, trajectory
+from model.training.motion import MotionSources, MotionTrainConfig, save_motion, train_motion
+from model.training.motion_items import MotionItems
+from model.training.motion_windows import AugmentConfig, WindowSource
+from model.training.run import Run, RunConfig
+
+ASSETS = Path(__file__).parents[2] / "model" / "assets"
+TINY = UNetConfig(
+    process="flow",
+    channels=(16, 16, 16),
+    condition_size=16,
+    context_size=16,
+    num_heads=2,
+    pose_size=3,
+    styles=3,
+    dropout=0.1,
+)
+AUGMENT = AugmentConfig(group_shares={"filmed": 1.0}, own_history_from=0.5)
+RUN = RunConfig(steps=4, batch=6, learning_rate=1e-3, warmup_steps=1, save_every=2)
+
+
+def items(count: int = 3, frames: int = 24) -> MotionItems:
+    generator = torch.Generator().manual_seed(3)
+    total = count * frames
+    motion = torch.zeros(total, 32)
+    motion[:, :20] = torch.randn(total, 20, generator=generator)
+    features = torch.randn(2, total, 256, generator=generator).half()
+    return MotionItems(
+        committed=features[0],
+        edge=features[1],
+        motion=motion,
+        flow=torch.randn(total, 78, 2, generator=generator).half() * 0.01,
+        flow_confidence=torch.ones(total, 78, dtype=torch.float16),
+        start=torch.arange(count) * frames,
+        frames=torch.full((count,), frames),
+        phase=torch.zeros(count, dtype=torch.long),
+        style=torch.zeros(count, dtype=torch.long),
+    )
+
+
+@pytest.fixture(scope="module")
+def sources() -> MotionSources:
+    saved = load_checkpoint(ASSETS / "motion_vae.safetensors", kind="motion-vae", config_cls=VaeConfig)
+    vae = MotionVae(saved.config)
+    vae.load_state_dict(saved.tensors)
+    vae.eval().requires_grad_(False)
+    speech = load_speech(ASSETS / "speech.safetensors")
+    return MotionSources(speech, vae, saved.content_hash, {"filmed": items()}, items(2))
+
+
+def motion_config(**model: object) -> MotionTrainConfig:
+    return MotionTrainConfig(run=RUN, model=replace(TINY, **model), augment=AUGMENT)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("process", ["ddpm", "flow", "mean"])
+def test_a_resumed_motion_training_ends_where_an_unbroken_one_does(
+    sources: MotionSources, tmp_path: Path, process: str
+) -> None:
+    config = motion_config(process=process)
+    whole = train_motion(sources, tmp_path / "a.safetensors", config, tmp_path / "a")
+    broken = tmp_path / "c"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "finished", lambda self: self.step >= 2)
+        train_motion(sources, tmp_path / "c.safetensors", config, broken)
+    assert train_motion(sources, tmp_path / "c.safetensors", config, broken) == whole
+
+
+def test_a_student_begins_as_its_teacher(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    unet = TemporalUNet(TINY)
+    save_motion(tmp_path / "teacher.safetensors", unet, {})
+    teacher, student = teacher_and_student(tmp_path / "teacher.safetensors")
+    assert student.config.process == "flow-map"
+    window = torch.randn(2, 16, 16)
+    args = (window, torch.ones(2), torch.zeros(2, 16, 16), torch.zeros(2, 16), torch.randn(2, 16, 256))
+    heard = torch.ones(2, 16, dtype=torch.bool)
+    torch.testing.assert_close(student.eval()(*args, heard, torch.full((2,), 0.5)), teacher(*args, heard))
+
+
+@pytest.mark.parametrize("process", ["ddpm", "mean"])
+def test_only_a_flow_is_distilled(tmp_path: Path, process: str) -> None:
+    save_motion(tmp_path / "t.safetensors", TemporalUNet(replace(TINY, process=process)), {})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=f"trained as '{process}'"):
+        teacher_and_student(tmp_path / "t.safetensors")
+
+
+def test_a_resumed_distillation_ends_where_an_unbroken_one_does(sources: MotionSources, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_motion(tmp_path / "teacher.safetensors", TemporalUNet(TINY), {})
+    config = DistillConfig(run=RUN, augment=AUGMENT, heun_steps=4, pool_windows=10, pool_steps=3)
+    teacher = tmp_path / "teacher.safetensors"
+    whole = train_distill(sources, teacher, tmp_path / "a.safetensors", config, tmp_path / "a")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "finished", lambda self: self.step >= 2)  # within the first pool
+        train_distill(sources, teacher, tmp_path / "b.safetensors", config, tmp_path / "b")
+    assert train_distill(sources, teacher, tmp_path / "b.safetensors", config, tmp_path / "b") == whole
+
+
+def test_a_teachers_trajectory_is_the_flows_own(sources: MotionSources, tmp_path: Path) -> None:
+    """For data N(0, s^2) the flow carries noise e to time t at e sqrt((1 - t)^2 s^2 + t^2), and the mean is 0."""
+    spread = 0.5
+
+    class Gaussian(TemporalUNet):
+        def forward(self, noisy: Tensor, noise_time: Tensor, *args: object, **more: object) -> Tensor:
+            t = noise_time[:, None, None]
+            return noisy * (1 - t) * spread**2 / ((1 - t) ** 2 * spread**2 + t**2)
+
+    source = WindowSource(sources.train, sources.vae, TINY, AUGMENT)
+    windows, _ = source.past_of(4, torch.Generator().manual_seed(0))
+    run = Run(tmp_path, "distill", TemporalUNet(TINY), replace(RUN, precision="float32"))
+    path, mean = trajectory(Gaussian(TINY).eval(), windows, torch.Generator().manual_seed(1), 16, run)
+    noise = path[:, GRID]
+    for quarter in range(GRID):
+        t = quarter / GRID
+        size = ((1 - t) ** 2 * spread**2 + t**2) ** 0.5
+        torch.testing.assert_close(path[:, quarter], size * noise, atol=0.02, rtol=0.03)
+    torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-6, rtol=0)
