@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from kernels.backend import Backend
 from model.avatar import load_avatar
 from model.errors import InputError
+from model.motion.head_motion import HeadMotion, HeadMotionState
 from model.motion.idle import IdleMotion
+from model.motion.mood import Moods
+from model.motion.rest_pose import rest_pose_on
 from model.motion.retarget import Retarget
 from model.motion.space import LID_CODES, load_motion_space
 from model.motion_stack import ASSETS
@@ -21,6 +24,7 @@ from model.radiance.camera import HeadPose
 from model.radiance.serving import AvatarRenderer
 from model.speech.encoder_graph import best_device
 from model.speech.log_mel import check_audio
+from model.speech.speech_model import PROSODY_SLICE
 from model.speech_to_motion import SpeechToMotion
 from model.state import Controls, HopOutput, StreamState
 
@@ -43,15 +47,26 @@ class PipelineSpec:
     sample_rate: int = SAMPLE_RATE
 
 
+@dataclass(frozen=True)
+class SpokenMotion:
+    """What speech makes a batch of faces do in one hop, before idle motion and mood."""
+
+    face: NDArray[np.float32]  # (B, hop_frames, 32), the avatar's
+    head_deg: NDArray[np.float32]  # (B, hop_frames, 3): yaw, pitch, roll at full head motion
+    stage_ms: dict[str, float]  # of each session
+
+
 class AvatarPipeline:
     """Speech encoder, motion diffusion and one avatar's renderer. Weights only; sessions own their states."""
 
     def __init__(self, drive: SpeechToMotion, renderer: AvatarRenderer, retarget: Retarget, spec: PipelineSpec) -> None:
-        self.drive = drive
+        self._space = load_motion_space()
+        self.drive = replace(drive, rest_motion=rest_pose_on(drive.rest_motion, retarget, self._space))
         self.renderer = renderer
         self.retarget = retarget
         self.spec = spec
-        self._space = load_motion_space()
+        self._moods = Moods(self._space)
+        self._head_motion = HeadMotion()
 
     @classmethod
     def load(
@@ -64,19 +79,25 @@ class AvatarPipeline:
         steps: int = 2,
         threads: int = 1,
         temperature: float = 0.0,
+        smoothing: float | None = None,
         backend: Backend = "auto",
         instruction_set: str = "auto",
     ) -> AvatarPipeline:
         """Load the models of a folder (None: the shipped ones) and an avatar folder (None: the default avatar).
 
         `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on a GPU if there
-        is one.
+        is one. `smoothing` (0..1) is that of `SpeechToMotion.load`.
 
         Raises:
             ModelError: Something is missing, damaged, or made for other weights.
         """
         drive = SpeechToMotion.load(
-            models or ASSETS, whisper=whisper, num_steps=steps, temperature=temperature, device=best_device()
+            models or ASSETS,
+            whisper=whisper,
+            num_steps=steps,
+            temperature=temperature,
+            smoothing=smoothing,
+            device=best_device(),
         )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash)
         renderer = AvatarRenderer(
@@ -104,6 +125,7 @@ class AvatarPipeline:
             seed=seed,
             drive=self.drive.new_state(seed),
             idle=IdleMotion(seed),
+            head=HeadMotionState(seed),
             next_frame=-self.spec.lookahead_frames,
         )
 
@@ -121,17 +143,16 @@ class AvatarPipeline:
             InputError: The shapes disagree, or a row is not audio (NaN, not scaled to -1..1); no session has advanced.
         """
         self._check(audio, controls, states)
-        motions, stage_ms = self.motion(audio, states)
+        spoken = self.motion(audio, states)
         outputs = []
         for row, (control, state) in enumerate(zip(controls, states, strict=True)):
-            outputs.append(self._render(motions[row], control, state, dict(stage_ms)))
+            head_deg = control.head_motion * spoken.head_deg[row]
+            outputs.append(self._render(spoken.face[row], head_deg, control, state, dict(spoken.stage_ms)))
             state.next_frame += self.spec.hop_frames
         return outputs
 
-    def motion(
-        self, audio: NDArray[np.float32], states: Sequence[StreamState]
-    ) -> tuple[NDArray[np.float32], dict[str, float]]:
-        """The avatar's motion (B, hop_frames, 32) without idle parts, and the time that each stage took."""
+    def motion(self, audio: NDArray[np.float32], states: Sequence[StreamState]) -> SpokenMotion:
+        """The avatars' motion in one hop of sound (B, hop_samples); changes what the states heard."""
         clock = _StageClock(len(states))
         drives = [s.drive for s in states]
         self.drive.listen(list(audio), drives)
@@ -141,12 +162,22 @@ class AvatarPipeline:
         latents = self.drive.sample(features, drives)
         clock.lap("sampler")
         decoded = self.drive.decode(latents, features, drives)
-        motions = self.retarget(self._space.clamp(decoded))
+        face = self.retarget(self._space.clamp(decoded))
+        prosody = features[:, : self.spec.hop_frames, PROSODY_SLICE].numpy()
+        heads = [
+            self._head_motion(heard, state.drive.gate.value, state.next_frame, state.head)
+            for heard, state in zip(prosody, states, strict=True)
+        ]
         clock.lap("decode")
-        return motions, clock.stage_ms
+        return SpokenMotion(face, np.stack(heads), clock.stage_ms)
 
     def _render(
-        self, motion: NDArray[np.float32], control: Controls, state: StreamState, stage_ms: dict[str, float]
+        self,
+        motion: NDArray[np.float32],  # (hop_frames, 32)
+        head_deg: NDArray[np.float32],  # (hop_frames, 3)
+        control: Controls,
+        state: StreamState,
+        stage_ms: dict[str, float],
     ) -> HopOutput:
         skip = max(0, -state.next_frame)  # frames before the stream began are not made
         size = self.spec.size
@@ -155,7 +186,8 @@ class AvatarPipeline:
         stage_ms |= {"render": 0.0, "color": 0.0}
         shown = motion[skip:].copy()
         for i in range(count):
-            pose = self._idle(shown[i], control, state, state.next_frame + skip + i)
+            sway_deg = self._animate(shown[i], control, state, state.next_frame + skip + i)
+            pose = _pose(control, sway_deg + head_deg[skip + i])
             start = time.perf_counter()
             rgba = self.renderer.render_head(shown[i], pose)
             middle = time.perf_counter()
@@ -164,18 +196,16 @@ class AvatarPipeline:
             stage_ms["color"] += (time.perf_counter() - middle) * 1000.0
         return HopOutput(state.next_frame + skip, frames, shown, stage_ms)
 
-    def _idle(self, motion: NDArray[np.float32], control: Controls, state: StreamState, frame: int) -> HeadPose:
-        """Add blinks, gaze and sway to a frame's motion; returns its head pose."""
+    def _animate(
+        self, motion: NDArray[np.float32], control: Controls, state: StreamState, frame: int
+    ) -> NDArray[np.float32]:
+        """Add blinks, gaze and mood to a frame's motion (32,); returns the idle sway of the head (3,), degrees."""
         idle = state.idle.motion(frame)
         if not control.idle:
             idle[LID_CODES.stop :] = 0.0
         motion += idle
-        sway = state.idle.head_deg(frame) if control.idle else np.zeros(3, np.float32)
-        return HeadPose(
-            yaw_deg=control.yaw_deg + float(sway[0]),
-            pitch_deg=control.pitch_deg + float(sway[1]),
-            roll_deg=control.roll_deg + float(sway[2]),
-        )
+        self._moods.add(motion, control.mood, control.mood_strength, state.mood, speaking=state.drive.gate.value)
+        return state.idle.head_deg(frame) if control.idle else np.zeros(3, np.float32)
 
     def _check(self, audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[StreamState]) -> None:
         wanted = (len(states), self.spec.hop_samples)
@@ -183,6 +213,14 @@ class AvatarPipeline:
             raise InputError(f"need audio {wanted} and {len(states)} controls, got {audio.shape}, {len(controls)}")
         for row in audio:
             check_audio(row)  # here, before any session of the batch has heard its part
+
+
+def _pose(control: Controls, turned_deg: NDArray[np.float32]) -> HeadPose:
+    """The asked-for pose, turned further by yaw, pitch and roll (3,)."""
+    yaw, pitch, roll = turned_deg.tolist()
+    return HeadPose(
+        yaw_deg=control.yaw_deg + yaw, pitch_deg=control.pitch_deg + pitch, roll_deg=control.roll_deg + roll
+    )
 
 
 class _StageClock:

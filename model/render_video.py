@@ -36,6 +36,7 @@ class RenderOptions:
     size: int = 256
     steps: int = 2
     temperature: float = 0.0
+    smoothing: float | None = None
     seed: int = 0
     threads: int = 2
     controls: Controls = field(default_factory=Controls)
@@ -61,6 +62,7 @@ def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progr
         steps=options.steps,
         threads=options.threads,
         temperature=options.temperature,
+        smoothing=options.smoothing,
     )
     motions = []
     partial = out.with_name(f".{out.name}.part.mp4")

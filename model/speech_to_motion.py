@@ -1,10 +1,10 @@
-"""Audio hops to motion, as served: ears, voice activity, sampler, decoder and gate. Everything that measures the
-mouth goes through here, so that it measures what is served."""
+"""Audio hops to motion, as served: ears, voice activity, sampler, decoder, gate and smoothing. Everything that measures
+the mouth goes through here, so that it measures what is served."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.diffusion.generator import MotionGenerator, MotionState
-from model.motion.voice_gate import GateConfig, GateState, open_gate
+from model.motion.rest_pose import rest_pose
+from model.motion.smoothing import Smoother, SmoothingConfig, SmoothingState
+from model.motion.space import MOTION_SIZE, MotionSpace, load_motion_space
+from model.motion.voice_gate import ALWAYS_OPEN, GateConfig, GateState, open_gate
 from model.motion_stack import ASSETS, MotionStack, load_motion_stack
+from model.speech.log_mel import SAMPLE_RATE
 from model.speech.stream import SpeechState
 from model.speech.voice_activity import VoiceActivity, VoiceActivityState, load_voice_activity
 
+REST_SECONDS = 2.0
+"""How long silence is heard until the mouth has settled."""
 Array = NDArray[np.float32]
 
 
@@ -29,18 +35,22 @@ class DriveState:
     motion: MotionState
     voice: VoiceActivityState = field(default_factory=VoiceActivityState)
     gate: GateState = field(default_factory=GateState)
+    smooth: SmoothingState = field(default_factory=SmoothingState)
 
 
 @dataclass(frozen=True)
 class SpeechToMotion:
     """Weights only; sessions own their states. A hop is `hop_frames` of sound in, and as many frames of motion out.
 
-    The motion of a hop is that of the frames `lookahead_frames` before the sound's end.
+    The motion of a hop is that of the frames `lookahead_frames` before the sound's end. Where nobody speaks it is
+    `rest_motion` (32,): `load` takes what the model itself does in silence, a bare construction the neutral face.
     """
 
     stack: MotionStack
     voice: VoiceActivity
     gate: GateConfig = field(default_factory=GateConfig)
+    rest_motion: Array = field(default_factory=lambda: np.zeros(MOTION_SIZE, np.float32))
+    smoother: Smoother | None = None
 
     @classmethod
     def load(
@@ -50,15 +60,24 @@ class SpeechToMotion:
         whisper: Path | None = None,
         num_steps: int = 2,
         temperature: float = 0.0,
+        smoothing: float | None = None,
         device: torch.device | None = None,
     ) -> SpeechToMotion:
         """Load the models of one folder, and voice activity; the arguments are those of `load_motion_stack`.
 
+        `smoothing` is 0 (off) to 1; by default it is the temperature (at most 1), since the mean motion trembles less
+        than people do and only loses by it.
+
         Raises:
             ModelError: A file is missing or damaged, or made for other weights.
+            ConfigError: `smoothing` is not 0..1.
         """
+        strength = min(1.0, temperature) if smoothing is None else smoothing
+        space = load_motion_space()
+        smoother = Smoother(space, SmoothingConfig(strength=strength))
         stack = load_motion_stack(folder, whisper=whisper, num_steps=num_steps, temperature=temperature, device=device)
-        return cls(stack, load_voice_activity())
+        drive = cls(stack, load_voice_activity(), smoother=smoother)
+        return replace(drive, rest_motion=silent_motion(drive, space))
 
     @property
     def hop_frames(self) -> int:
@@ -77,7 +96,10 @@ class SpeechToMotion:
 
     def new_state(self, seed: int) -> DriveState:
         """State of a session that has heard nothing."""
-        return DriveState(self.stack.speech.new_state(), self.stack.generator.new_state(seed))
+        state = DriveState(self.stack.speech.new_state(), self.stack.generator.new_state(seed))
+        if self.smoother is not None:
+            state.smooth = SmoothingState.start(self.rest_motion, self.smoother.space)
+        return state
 
     def listen(self, audio: Sequence[Array], states: Sequence[DriveState]) -> None:
         """Take one hop of each session's sound (hop_samples,); changes the states."""
@@ -100,7 +122,9 @@ class SpeechToMotion:
         motion = self.stack.decode(latents)[:, -self.hop_frames :]
         for row, state in enumerate(states):
             share = open_gate(features[row].numpy(), state.voice.probability, state.gate, self.hop_frames, self.gate)
-            motion[row] *= share[:, None]
+            motion[row] = self.rest_motion + share[:, None] * (motion[row] - self.rest_motion)
+            if self.smoother is not None:
+                motion[row] = self.smoother(motion[row], state.smooth)
         return motion
 
     def hop(self, audio: Sequence[Array], states: Sequence[DriveState]) -> Array:
@@ -108,6 +132,20 @@ class SpeechToMotion:
         self.listen(audio, states)
         features = self.features(states)
         return self.decode(self.sample(features, states), features, states)
+
+
+def silent_motion(drive: SpeechToMotion, space: MotionSpace) -> Array:
+    """Rest pose (32,) to which a model settles that hears nothing: gate open, temperature 0."""
+    listening = replace(drive, gate=ALWAYS_OPEN, smoother=None)
+    g = drive.stack.generator
+    calm = MotionGenerator(g.unet, g.rest_latent, num_steps=g.num_steps, temperature=0.0)
+    state, silence = listening.new_state(0), np.zeros(drive.hop_samples, np.float32)
+    latents = features = listening.features([state])
+    for _ in range(-(-round(REST_SECONDS * SAMPLE_RATE) // drive.hop_samples)):
+        listening.listen([silence], [state])
+        features = listening.features([state])
+        latents = listening.sample(features, [state], generator=calm)
+    return rest_pose(listening.decode(latents, features, [state])[0, -1], space)
 
 
 def motion_of_sound(audio: Array, drive: SpeechToMotion, *, seed: int = 0) -> tuple[Array, Array]:

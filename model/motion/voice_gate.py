@@ -32,6 +32,10 @@ class GateConfig:
     close_frames: int = 10
 
 
+ALWAYS_OPEN = GateConfig(start=-2.0, full=-1.0, voice_start=-2.0, voice_full=-1.0)
+"""Every probability is above it: the mouth is never blended to rest."""
+
+
 @dataclass
 class GateState:
     """A session's gate: its value and the frames since speech was last heard."""

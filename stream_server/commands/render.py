@@ -23,6 +23,13 @@ def render(
     seed: Annotated[int, typer.Option(min=0, help="equal seeds give equal frames")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=50, help="sampler steps per hop")] = 2,
     temperature: Annotated[float, typer.Option(min=0, max=1.5, help="0: mean motion, 1: as varied as people")] = 0.0,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="calms what trembles, closures apart; as the temperature if not given"),
+    ] = None,
+    mood: Annotated[str, typer.Option(help="neutral, smile, sad, surprised or angry")] = "neutral",
+    mood_strength: Annotated[float, typer.Option(min=0, max=1, help="how much of the mood shows")] = 1.0,
+    head_motion: Annotated[float, typer.Option(min=0, max=1, help="how much the head nods and tilts to speech")] = 0.5,
     threads: Annotated[int, typer.Option(min=1, max=64, help="renderer threads")] = 2,
     motion_out: Annotated[Path | None, typer.Option(help="npz with motion and ARKit coefficients")] = None,
 ) -> None:
@@ -44,9 +51,12 @@ def render(
         size=size,
         steps=steps,
         temperature=temperature,
+        smoothing=smoothing,
         seed=seed,
         threads=threads,
-        controls=Controls(yaw_deg=yaw, pitch_deg=pitch),
+        controls=Controls(
+            yaw_deg=yaw, pitch_deg=pitch, mood=mood, mood_strength=mood_strength, head_motion=head_motion
+        ),
         poses=poses,
         motion_out=motion_out,
     )

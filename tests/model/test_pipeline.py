@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model.errors import InputError
+from model.motion.space import load_motion_space
 from model.pipeline import AvatarPipeline
 from model.state import Controls, HopOutput
 
@@ -27,9 +28,11 @@ def sound(hops: int, seed: int) -> np.ndarray:
     )
 
 
-def run(pipeline: AvatarPipeline, audio: np.ndarray, seed: int = 0) -> list[HopOutput]:
-    state = pipeline.new_state(seed)
-    return [pipeline.step(part[None], [Controls()], [state])[0] for part in audio.reshape(-1, 1280)]
+def run(
+    pipeline: AvatarPipeline, audio: np.ndarray, seed: int = 0, controls: Controls | None = None
+) -> list[HopOutput]:
+    state, asked = pipeline.new_state(seed), controls or Controls()
+    return [pipeline.step(part[None], [asked], [state])[0] for part in audio.reshape(-1, 1280)]
 
 
 def test_frames_carry_their_absolute_positions(pipeline: AvatarPipeline) -> None:
@@ -44,13 +47,14 @@ def test_frames_carry_their_absolute_positions(pipeline: AvatarPipeline) -> None
 def test_a_session_does_not_feel_who_shares_its_batch(pipeline: AvatarPipeline) -> None:
     audio = [sound(8, seed) for seed in (1, 2, 3)]
     states = [pipeline.new_state(seed) for seed in (1, 2, 3)]
+    asked = [Controls(), Controls(mood="smile"), Controls(mood="angry", mood_strength=0.5)]
     together: list[list[np.ndarray]] = [[], [], []]
     for hop in range(8):
         batch = np.stack([a[hop * 1280 : (hop + 1) * 1280] for a in audio])
-        for row, output in enumerate(pipeline.step(batch, [Controls()] * 3, states)):
+        for row, output in enumerate(pipeline.step(batch, asked, states)):
             together[row].append(output.motion)
     for row, seed in enumerate((1, 2, 3)):
-        alone = np.concatenate([o.motion for o in run(pipeline, audio[row], seed)])
+        alone = np.concatenate([o.motion for o in run(pipeline, audio[row], seed, asked[row])])
         difference = np.abs(np.concatenate(together[row]) - alone)
         assert difference.max() < 0.08, "bf16 rounds differently in batches, but not by this much (unit: deviations)"
 
@@ -71,6 +75,36 @@ def test_a_fresh_state_equals_another(pipeline: AvatarPipeline) -> None:
     again = run(pipeline, audio, seed=9)
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a.frames, b.frames)
+
+
+def test_a_session_begins_and_rests_in_the_rest_pose_of_its_face(pipeline: AvatarPipeline) -> None:
+    outputs = run(pipeline, np.zeros(5 * 1280, np.float32))
+    mouth = np.concatenate([o.motion for o in outputs])[:, :20]
+    wanted = pipeline.retarget(pipeline.drive.rest_motion)[:20]
+    assert np.abs(wanted).max() > 0.1
+    np.testing.assert_allclose(mouth, np.broadcast_to(wanted, mouth.shape), atol=1e-4)
+
+
+def test_a_mood_shows_at_rest_and_leaves_the_lips_as_they_are(pipeline: AvatarPipeline) -> None:
+    space = load_motion_space()
+    plain, smiling = (
+        np.concatenate([o.motion for o in run(pipeline, sound(10, 1), controls=Controls(mood=mood))])
+        for mood in ("neutral", "smile")
+    )
+    np.testing.assert_allclose(space.lip_opening(smiling), space.lip_opening(plain), atol=1e-4)
+    assert (space.lip_width(smiling) - space.lip_width(plain))[-1] > 0.03
+
+
+def test_the_head_moves_to_speech_as_much_as_is_asked(pipeline: AvatarPipeline) -> None:
+    audio = sound(12, 1)
+    still, half, full = (run(pipeline, audio, controls=Controls(head_motion=m)) for m in (0.0, 0.5, 1.0))
+    for a, b in zip(still, full, strict=True):
+        np.testing.assert_array_equal(a.motion, b.motion)  # the face does not know
+    changed = [
+        np.abs(np.concatenate([o.frames for o in made]).astype(int) - np.concatenate([o.frames for o in still]))
+        for made in (half, full)
+    ]
+    assert 0 < changed[0].mean() < changed[1].mean()
 
 
 def test_bad_audio_is_refused_with_its_shape(pipeline: AvatarPipeline) -> None:

@@ -102,6 +102,28 @@ def test_speech_moves_the_mouth_and_the_picture(tmp_path: Path) -> None:
     assert np.ptp(opening) > 0.03
 
 
+def test_a_mood_is_asked_for_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audio = write_wav(tmp_path / "a.wav", np.zeros(9600), 16_000)
+    brows = {}
+    for mood in ("neutral", "surprised"):
+        extra = (
+            "--mood",
+            mood,
+            "--mood-strength",
+            "0.8",
+            "--head-motion",
+            "1",
+            "--motion-out",
+            str(tmp_path / "m.npz"),
+        )
+        assert render(audio, tmp_path / "o.mp4", *extra) == 0
+        with np.load(tmp_path / "m.npz") as data:
+            brows[mood] = data["motion"][-1, 16:20]
+    assert (brows["surprised"] - brows["neutral"] > 0.4).all()
+    assert render(audio, tmp_path / "o.mp4", "--mood", "bored") == 2
+    assert "no mood 'bored'; use one of: neutral" in capsys.readouterr().err
+
+
 def test_head_turns_when_asked(tmp_path: Path) -> None:
     audio = write_wav(tmp_path / "a.wav", np.zeros(4800), 16_000)
     (tmp_path / "poses.json").write_text(json.dumps([[0, 0, 0]] * 3 + [[15, 0, 0]] * 4))
