@@ -26,6 +26,7 @@ from model.training.motion_data import HearingConfig, held_out_items, train_item
 from model.training.motion_items import MotionItems
 from model.training.motion_loss import LossConfig, MotionLoss
 from model.training.motion_windows import AugmentConfig, Batch, WindowSource, own_history, perturb
+from model.training.rendered_phase import RenderedPhase
 from model.training.run import Run, RunConfig
 
 HISTORY_STEPS = 3
@@ -96,8 +97,9 @@ def train_motion(
     run_folder: Path,
     *,
     distributed: Distributed = ALONE,
+    rendered: RenderedPhase | None = None,
 ) -> str:
-    """Train (or go on) and write the checkpoint; returns its hash."""
+    """Train (or go on) and write the checkpoint; returns its hash. `rendered`: the last phase's losses on pictures."""
     torch.manual_seed(config.run.seed)
     source = WindowSource(sources.train, sources.vae, config.model, config.augment)
     unet = TemporalUNet(config.model)
@@ -111,6 +113,9 @@ def train_motion(
             noisy, time, weight = loss_of.noised(config.model.process, batch, generator)
             predicted = batch.denoised(unet, noisy, time).float()
         loss, parts = loss_of.score(predicted, batch, weight)
+        if rendered is not None and rendered.due(run):
+            shown, terms = rendered(unet, source, loss_of, run, generator)
+            loss, parts = loss + shown, parts | terms
         run.update(loss)
         if run.step % 50 == 0:
             run.log(**parts, **(validate(unet, sources) if run.step % 500 == 0 else {}))

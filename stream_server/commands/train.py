@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from stream_server.commands import train_all, train_avatar, train_diffusion, train_motion, train_sync, train_views
+from stream_server.commands import (
+    train_all,
+    train_avatar,
+    train_diffusion,
+    train_motion,
+    train_rendered,
+    train_sync,
+    train_views,
+)
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -21,5 +29,6 @@ def register(parent: typer.Typer) -> None:
     train_diffusion.register(app)
     train_views.register(app)
     train_sync.register(app)
+    train_rendered.register(app)
     train_avatar.register_train(app)
     parent.add_typer(app, name="train")

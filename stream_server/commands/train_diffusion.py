@@ -14,8 +14,9 @@ import typer
 from stream_server.commands.encoder import Whisper, whisper_path
 
 if TYPE_CHECKING:
-    from model.training.motion import MotionSources
+    from model.training.motion import MotionSources, MotionTrainConfig
     from model.training.motion_data import HearingConfig
+    from model.training.rendered_phase import RenderedPhase
 
 Grid = Annotated[Path, typer.Option(help="prepared GRID: folders `train` and `val`")]
 Corpus = Annotated[Path, typer.Option(help="corpus made by `prepare voices`")]
@@ -39,6 +40,12 @@ def motion(
     heard: Heard = HEARD,
     threads: Threads = 1,
     whisper: Whisper = None,
+    rendered_critic: Annotated[
+        Path | None, typer.Option(help="of `train rendered-sync`: judges rendered mouths in the last phase")
+    ] = None,
+    face_network: Annotated[
+        Path | None, typer.Option(help="ArcFace or MobileFaceNet (ONNX): judges rendered faces in the last phase")
+    ] = None,
 ) -> None:
     """Train the motion diffusion: a teacher, or the deterministic twin if the config says so."""
     from model.config import load_toml
@@ -52,7 +59,8 @@ def motion(
     with Distributed.from_environment(os.environ) as processes:
         with processes.main_first():
             sources = _sources(grid, corpus, out, heard, settings.hearing, whisper)
-        done = train_motion(sources, out / f"{name}.safetensors", settings, runs, distributed=processes)
+        shown = _rendered(grid, sources, settings, rendered_critic, face_network)
+        done = train_motion(sources, out / f"{name}.safetensors", settings, runs, distributed=processes, rendered=shown)
         if processes.is_main:
             typer.echo(done)
 
@@ -128,6 +136,27 @@ def _sources(
         coarticulation=out / "coarticulation.safetensors",
         whisper=whisper_path(whisper),
     )
+
+
+def _rendered(
+    grid: Path,
+    sources: MotionSources,
+    settings: MotionTrainConfig,
+    critic: Path | None,
+    face_network: Path | None,
+) -> RenderedPhase | None:
+    """Losses on the default avatar's pictures, if any are asked for."""
+    if critic is None and face_network is None:
+        return None
+    from model.avatar import load_avatar
+    from model.motion.space import load_motion_space
+    from model.training.rendered_losses import RenderedLossConfig, load_rendered_losses
+    from model.training.rendered_phase import RenderedPhase, RenderedPhaseConfig, filmed_log_mel
+
+    avatar = load_avatar(None, motion_space=load_motion_space().hash)
+    losses = load_rendered_losses(avatar, RenderedLossConfig(), critic=critic, face_network=face_network)
+    sound_of = filmed_log_mel(grid / "train", settings.hearing.hop_frames, 80)
+    return RenderedPhase(losses, sound_of, len(sources.train["filmed"]), RenderedPhaseConfig())
 
 
 def _set_threads(threads: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +20,8 @@ from model.training.distill import GRID, DistillConfig, teacher_and_student, tra
 from model.training.motion import MotionSources, MotionTrainConfig, save_motion, train_motion
 from model.training.motion_items import MotionItems
 from model.training.motion_windows import AugmentConfig, WindowSource
+from model.training.rendered_losses import RenderedLossConfig
+from model.training.rendered_phase import RenderedPhase, RenderedPhaseConfig, filmed_log_mel
 from model.training.run import Run, RunConfig
 
 ASSETS = Path(__file__).parents[2] / "model" / "assets"
@@ -131,3 +135,53 @@ def test_a_teachers_trajectory_is_the_flows_own(sources: MotionSources, tmp_path
         size = ((1 - t) ** 2 * spread**2 + t**2) ** 0.5
         torch.testing.assert_close(path[:, quarter], size * noise, atol=0.02, rtol=0.03)
     torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-6, rtol=0)
+
+
+class _Judge:
+    """Losses of the motion itself, in place of its pictures; keeps what it was given."""
+
+    config = RenderedLossConfig(every_steps=2)
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, motion: Tensor, sound: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        self.given.append((motion, sound))
+        return {"sync": motion.square().mean()}
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        return 10.0 * terms["sync"]
+
+
+def test_the_last_phase_judges_what_the_network_makes_with_the_sound_of_its_frames(
+    sources: MotionSources, tmp_path: Path
+) -> None:
+    judge = _Judge()
+
+    def sound_of(item: Tensor, frames: Tensor) -> Tensor:
+        return frames.float().repeat_interleave(4, 1)[..., None].expand(-1, -1, 80)
+
+    phase = RenderedPhase(judge, sound_of, 3, RenderedPhaseConfig(begins=0.5, windows=2))  # type: ignore[arg-type]
+    config = motion_config()
+    judged = train_motion(sources, tmp_path / "a.safetensors", config, tmp_path / "a", rendered=phase)
+    assert judged != train_motion(sources, tmp_path / "b.safetensors", config, tmp_path / "b")
+    assert len(judge.given) == 1  # steps 2 and 3 are the last phase, every second one is paid for
+    motion, sound = judge.given[0]
+    assert motion.shape == (2, 8, 32) and motion.requires_grad
+    assert sound.shape == (2, 32, 80)
+    first = sound[:, 0, 0]
+    assert ((first >= 0) & (first + 8 <= 24)).all() and (first % 2 == 0).all()
+
+
+def test_sound_of_filmed_clips_follows_the_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    clips = [SimpleNamespace(sound=rng.normal(0, 0.1, 16_000).astype(np.float32)) for _ in range(2)]
+    monkeypatch.setattr("model.training.rendered_phase.load_clips", lambda folder: clips)
+    sound_of = filmed_log_mel(tmp_path, 2, 80)
+    frames = torch.tensor([[3, 4], [3, 4], [3, 4]])
+    a, b, c = sound_of(torch.tensor([0, 1, 2]), frames)
+    torch.testing.assert_close(a, b)  # one clip at both hop phases
+    assert (a - c).abs().max() > 0.1
+    torch.testing.assert_close(sound_of(torch.tensor([0]), torch.tensor([[4]]))[0], a[4:])
+    end = sound_of(torch.tensor([0]), torch.tensor([[24, 25]]))[0]  # 25 frames of sound: none for frame 25
+    torch.testing.assert_close(end[4:], end[3:4].expand(4, -1))
