@@ -16,6 +16,7 @@ from model.diffusion.unet import TemporalUNet, UNetConfig
 from model.errors import CheckpointBindingError
 from model.motion.space import load_motion_space
 from model.motion.vae import MotionVae, VaeConfig
+from model.motion.view_bias import ViewBias
 from model.speech.speech_file import load_speech
 from model.speech.stream import SpeechFeatures
 from model.speech.whisper_encoder import Precision
@@ -33,6 +34,7 @@ class MotionStack:
     speech: SpeechFeatures
     generator: MotionGenerator
     vae: MotionVae
+    view_bias: str = ""  # hash of the map under which the U-Net learned head pose
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> NDArray[np.float32]:
@@ -74,7 +76,16 @@ def load_motion_stack(
     with torch.inference_mode():
         rest = vae_model.eval().encode(torch.zeros(1, 8, 32))[0, -1].clone()
     generator = MotionGenerator(unet, rest, num_steps=num_steps, temperature=temperature)
-    return MotionStack(features, generator, vae_model)
+    return MotionStack(features, generator, vae_model, motion.metadata.get("view_bias", ""))
+
+
+def check_views(stack: MotionStack, bias: ViewBias) -> None:
+    """Raise CheckpointBindingError unless the U-Net learned head pose under this map."""
+    if stack.generator.config.pose_size and stack.view_bias != bias.hash:
+        remedy = "nerf-lipsync train motion"
+        raise CheckpointBindingError(
+            ASSETS / MOTION_FILE, needs="view bias", wanted=stack.view_bias, found=bias.hash, remedy=remedy
+        )
 
 
 def _check_bindings(path: Path, motion: Checkpoint[UNetConfig], speech_hash: str, vae_hash: str) -> None:

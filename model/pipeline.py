@@ -80,13 +80,14 @@ class AvatarPipeline:
         threads: int = 1,
         temperature: float = 0.0,
         smoothing: float | None = None,
+        views: int = 1,
         backend: Backend = "auto",
         instruction_set: str = "auto",
     ) -> AvatarPipeline:
         """Load the models of a folder (None: the shipped ones) and an avatar folder (None: the default avatar).
 
         `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on a GPU if there
-        is one. `smoothing` (0..1) is that of `SpeechToMotion.load`.
+        is one. `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
 
         Raises:
             ModelError: Something is missing, damaged, or made for other weights.
@@ -97,6 +98,7 @@ class AvatarPipeline:
             num_steps=steps,
             temperature=temperature,
             smoothing=smoothing,
+            num_views=views,
             device=best_device(),
         )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash)
@@ -159,9 +161,9 @@ class AvatarPipeline:
         clock.lap("mel")
         features = self.drive.features(drives)
         clock.lap("encoder")
-        latents = self.drive.sample(features, drives)
+        moved = self.drive.move(features, drives)
         clock.lap("sampler")
-        decoded = self.drive.decode(latents, features, drives)
+        decoded = self.drive.finish(moved, features, drives)
         face = self.retarget(self._space.clamp(decoded))
         prosody = features[:, : self.spec.hop_frames, PROSODY_SLICE].numpy()
         heads = [

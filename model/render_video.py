@@ -37,6 +37,7 @@ class RenderOptions:
     steps: int = 2
     temperature: float = 0.0
     smoothing: float | None = None
+    views: int = 1
     seed: int = 0
     threads: int = 2
     controls: Controls = field(default_factory=Controls)
@@ -63,6 +64,7 @@ def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progr
         threads=options.threads,
         temperature=options.temperature,
         smoothing=options.smoothing,
+        views=options.views,
     )
     motions = []
     partial = out.with_name(f".{out.name}.part.mp4")

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.diffusion.generator import MotionGenerator, MotionState
+from model.diffusion.multi_view import MultiViewMotion
 from model.motion.rest_pose import rest_pose
 from model.motion.smoothing import Smoother, SmoothingConfig, SmoothingState
 from model.motion.space import MOTION_SIZE, MotionSpace, load_motion_space
+from model.motion.view_bias import ViewBias
 from model.motion.voice_gate import ALWAYS_OPEN, GateConfig, GateState, open_gate
-from model.motion_stack import ASSETS, MotionStack, load_motion_stack
+from model.motion_stack import ASSETS, MotionStack, check_views, load_motion_stack
 from model.speech.log_mel import SAMPLE_RATE
 from model.speech.stream import SpeechState
 from model.speech.voice_activity import VoiceActivity, VoiceActivityState, load_voice_activity
@@ -51,6 +53,7 @@ class SpeechToMotion:
     gate: GateConfig = field(default_factory=GateConfig)
     rest_motion: Array = field(default_factory=lambda: np.zeros(MOTION_SIZE, np.float32))
     smoother: Smoother | None = None
+    views: MultiViewMotion | None = None
 
     @classmethod
     def load(
@@ -61,22 +64,23 @@ class SpeechToMotion:
         num_steps: int = 2,
         temperature: float = 0.0,
         smoothing: float | None = None,
+        num_views: int = 1,
         device: torch.device | None = None,
     ) -> SpeechToMotion:
         """Load the models of one folder, and voice activity; the arguments are those of `load_motion_stack`.
 
         `smoothing` is 0 (off) to 1; by default it is the temperature (at most 1), since the mean motion trembles less
-        than people do and only loses by it.
+        than people do and only loses by it. `num_views` 3 or 5 aggregates motion over so many head poses.
 
         Raises:
             ModelError: A file is missing or damaged, or made for other weights.
-            ConfigError: `smoothing` is not 0..1.
+            ConfigError: `smoothing` is not 0..1, or the motion model knows no such views.
         """
         strength = min(1.0, temperature) if smoothing is None else smoothing
         space = load_motion_space()
         smoother = Smoother(space, SmoothingConfig(strength=strength))
         stack = load_motion_stack(folder, whisper=whisper, num_steps=num_steps, temperature=temperature, device=device)
-        drive = cls(stack, load_voice_activity(), smoother=smoother)
+        drive = cls(stack, load_voice_activity(), smoother=smoother, views=_views(stack, space, num_views))
         return replace(drive, rest_motion=silent_motion(drive, space))
 
     @property
@@ -97,6 +101,7 @@ class SpeechToMotion:
     def new_state(self, seed: int) -> DriveState:
         """State of a session that has heard nothing."""
         state = DriveState(self.stack.speech.new_state(), self.stack.generator.new_state(seed))
+        state.gate = self.gate.new_state()
         if self.smoother is not None:
             state.smooth = SmoothingState.start(self.rest_motion, self.smoother.space)
         return state
@@ -118,8 +123,17 @@ class SpeechToMotion:
         return (generator or self.stack.generator).step(features, [s.motion for s in states])
 
     def decode(self, latents: Tensor, features: Tensor, states: Sequence[DriveState]) -> Array:
-        """Motion (B, hop_frames, 32), at rest where nobody speaks; changes the states."""
-        motion = self.stack.decode(latents)[:, -self.hop_frames :]
+        """Motion (B, hop_frames, 32) of `sample`'s latents, at rest where nobody speaks; changes the states."""
+        return self.finish(self.stack.decode(latents)[:, -self.hop_frames :], features, states)
+
+    def move(self, features: Tensor, states: Sequence[DriveState]) -> Array:
+        """The model's motion (B, hop_frames, 32) of the hop, from one view or several; changes the states."""
+        if self.views is None:
+            return self.stack.decode(self.sample(features, states))[:, -self.hop_frames :]
+        return np.array(self.views.step(features, [s.motion for s in states]).numpy())
+
+    def finish(self, motion: Array, features: Tensor, states: Sequence[DriveState]) -> Array:
+        """The same motion, blended to rest where nobody speaks, and smoothed; changes it and the states."""
         for row, state in enumerate(states):
             share = open_gate(features[row].numpy(), state.voice.probability, state.gate, self.hop_frames, self.gate)
             motion[row] = self.rest_motion + share[:, None] * (motion[row] - self.rest_motion)
@@ -131,7 +145,15 @@ class SpeechToMotion:
         """All of it: one hop of each session's sound to its motion (B, hop_frames, 32)."""
         self.listen(audio, states)
         features = self.features(states)
-        return self.decode(self.sample(features, states), features, states)
+        return self.finish(self.move(features, states), features, states)
+
+
+def _views(stack: MotionStack, space: MotionSpace, num_views: int) -> MultiViewMotion | None:
+    if num_views == 1:
+        return None
+    bias = ViewBias.load()
+    check_views(stack, bias)
+    return MultiViewMotion(stack.generator, stack.vae, bias, space, num_views=num_views)
 
 
 def silent_motion(drive: SpeechToMotion, space: MotionSpace) -> Array:

@@ -57,4 +57,5 @@ class HopOutput:
     frames: NDArray[np.uint8]  # (n, size * 3 // 2, size) I420
     motion: NDArray[np.float32]  # (n, 32)
     stage_ms: dict[str, float]
-    """mel (with voice activity), encoder, sampler, decode, render, color; shared work divided by the batch."""
+    """mel (with voice activity), encoder, sampler (with the latents' decoder), decode (what finishes motion), render,
+    color; shared work divided by the batch."""

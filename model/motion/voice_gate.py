@@ -1,7 +1,9 @@
 """Blends the mouth to rest while nobody speaks: a gate from the encoder's own phonemes and from voice activity.
 
-Both must hear speech. The encoder's posterior of silence is exact in time, but it was trained on little real noise;
-the voice activity detector knows music, keyboards and breath, and is late by 30 to 60 ms, which the look-ahead covers.
+The encoder's posterior of silence is exact in time, but it was trained on little real noise; the voice activity
+detector knows music, keyboards and breath, but is late, by more at the start of a sentence. So the phonemes are trusted
+for some frames, until voice activity has confirmed or not confirmed them; what it does not confirm uses that trust up,
+and is shut out until a voice is heard.
 The gate opens at once and closes slowly, so that closures inside words stay the diffusion's business.
 """
 
@@ -22,6 +24,7 @@ class GateConfig:
     start, full: Speech probability (by the encoder's phonemes) that starts and fully opens it.
     voice_start, voice_full: The same for voice activity.
     hold_frames, close_frames: Frames it stays open after speech, and takes to close.
+    trust_frames, trusted: Frames for which phonemes may open it without voice activity, and how far.
     """
 
     start: float = 0.08
@@ -30,6 +33,12 @@ class GateConfig:
     voice_full: float = 0.5
     hold_frames: int = 10
     close_frames: int = 10
+    trust_frames: float = 4.0
+    trusted: float = 0.6
+
+    def new_state(self) -> GateState:
+        """A shut gate that trusts its phonemes."""
+        return GateState(trust=self.trust_frames)
 
 
 ALWAYS_OPEN = GateConfig(start=-2.0, full=-1.0, voice_start=-2.0, voice_full=-1.0)
@@ -38,10 +47,11 @@ ALWAYS_OPEN = GateConfig(start=-2.0, full=-1.0, voice_start=-2.0, voice_full=-1.
 
 @dataclass
 class GateState:
-    """A session's gate: its value and the frames since speech was last heard."""
+    """A session's gate: its value, the frames since speech was last heard, and how far its phonemes are trusted."""
 
     value: float = 0.0
     quiet_frames: int = 10_000
+    trust: float = 0.0
 
 
 def open_gate(
@@ -53,10 +63,12 @@ def open_gate(
 ) -> NDArray[np.float32]:
     """(hop_frames,) gate values 0..1 of the hop's frames; changes `state`."""
     phonemes = _ramp(1.0 - features[:, SILENCE_INDEX], config.start, config.full)
-    speech = phonemes * _ramp(np.float32(voice), config.voice_start, config.voice_full)
+    confirmed = float(_ramp(np.float32(voice), config.voice_start, config.voice_full))
     out = np.zeros(hop_frames, np.float32)
     for i in range(hop_frames):
-        wanted = float(speech[i : i + 3].max())
+        heard = float(phonemes[i : i + 3].max())
+        wanted = heard * max(confirmed, config.trusted if state.trust >= 1.0 else 0.0)
+        _trust(state, heard, confirmed, config)
         if wanted >= state.value:
             state.value = min(wanted, state.value + 0.5)
             state.quiet_frames = 0
@@ -68,6 +80,16 @@ def open_gate(
                 state.value = max(wanted, state.value - 1.0 / config.close_frames)
         out[i] = state.value
     return out
+
+
+def _trust(state: GateState, heard: float, confirmed: float, config: GateConfig) -> None:
+    """Use trust up where no voice confirms what is heard; where it is used up, nothing is held open."""
+    if confirmed >= 1.0 and heard > 0.5:
+        state.trust = config.trust_frames
+    elif heard > confirmed and state.trust >= 1.0:
+        state.trust -= heard - confirmed
+        if state.trust < 1.0:
+            state.quiet_frames = max(state.quiet_frames, config.hold_frames)
 
 
 def _ramp(value: NDArray[np.float32] | np.float32, start: float, full: float) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ def render(
         float | None,
         typer.Option(min=0, max=1, help="calms what trembles, closures apart; as the temperature if not given"),
     ] = None,
+    views: Annotated[int, typer.Option(help="1, 3 or 5: head poses over which motion is aggregated")] = 1,
     mood: Annotated[str, typer.Option(help="neutral, smile, sad, surprised or angry")] = "neutral",
     mood_strength: Annotated[float, typer.Option(min=0, max=1, help="how much of the mood shows")] = 1.0,
     head_motion: Annotated[float, typer.Option(min=0, max=1, help="how much the head nods and tilts to speech")] = 0.5,
@@ -52,6 +53,7 @@ def render(
         steps=steps,
         temperature=temperature,
         smoothing=smoothing,
+        views=views,
         seed=seed,
         threads=threads,
         controls=Controls(

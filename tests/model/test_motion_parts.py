@@ -95,7 +95,7 @@ def test_gate_closes_in_silence_only_and_opens_with_look_ahead() -> None:
     silent[:, 0] = 1.0
     state, config = GateState(), GateConfig()
     assert open_gate(silent, 1.0, state, 2, config).max() == 0.0
-    assert open_gate(loud, 0.1, state, 2, config).max() == 0.0  # whatever the encoder takes it for
+    assert open_gate(loud, 0.1, state, 2, config).max() == 0.0  # whatever the encoder takes it for, without trust
     ahead = silent.copy()
     ahead[2:, 0] = 0.0  # speech in the look-ahead frames
     assert open_gate(ahead, 1.0, state, 2, config)[0] > 0.0
@@ -106,6 +106,22 @@ def test_gate_closes_in_silence_only_and_opens_with_look_ahead() -> None:
     for _ in range(config.hold_frames + config.close_frames):
         closed = open_gate(silent, 1.0, state, 2, config)
     assert closed.max() == 0.0
+
+
+def test_gate_trusts_phonemes_for_some_frames_until_a_voice_confirms_them() -> None:
+    loud, config = np.zeros((4, 256), np.float32), GateConfig()
+    state = config.new_state()
+    first = open_gate(loud, 0.0, state, 2, config)  # a sentence begins before voice activity notices
+    assert 0.0 < first.max() <= config.trusted
+    for _ in range(int(config.trust_frames) + config.close_frames):
+        shut = open_gate(loud, 0.0, state, 2, config)
+    assert shut.max() == 0.0  # music that the encoder takes for speech
+    for _ in range(200):
+        assert open_gate(loud, 0.0, state, 2, config).max() == 0.0
+    for _ in range(3):
+        heard = open_gate(loud, 1.0, state, 2, config)
+    assert heard.min() == 1.0
+    assert state.trust == config.trust_frames  # won back by a voice
 
 
 def test_retarget_learns_a_linear_map_and_round_trips(tmp_path: Path) -> None:
