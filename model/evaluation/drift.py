@@ -4,10 +4,14 @@ Feed the *same* speech again and again and give its length as the period: then e
 differs is drift, not what was said. A straight line is fitted through the periods' means and through their standard
 deviations (least squares), and what it rises over the whole stream is reported with its standard error. Goal of the
 design: within 5 % of a standard deviation in 10 minutes.
+
+Measured are the lips, the mouth codes, the norm of the latents, and the head's pose. The same stream tells whether hops
+join smoothly (`boundary_ratios`): the lips move no other between two hops than inside one. Goal: within 1.05.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +21,24 @@ from numpy.typing import ArrayLike, NDArray
 from model.data.features import load_clips
 from model.errors import InputError
 from model.evaluation.hearing import FRAME_SAMPLES
-from model.evaluation.lip_metrics import lip_signals
+from model.evaluation.lip_metrics import lip_signals, visible_lips
+from model.motion.head_motion import HeadMotion, HeadMotionState
+from model.motion.idle import IdleMotion
 from model.motion.space import MOUTH_CODES, MotionSpace, load_motion_space
 from model.results import Figure
 from model.speech.log_mel import SAMPLE_RATE
-from model.speech_to_motion import SpeechToMotion, motion_of_sound
+from model.speech.speech_model import PROSODY_SLICE
+from model.speech_to_motion import SpeechToMotion
+from model.state import Controls
 
 MIN_PERIODS = 3
 GOAL_SD = 0.05
+GOAL_RATIO = 1.05
 LOOP_S = 60
 MINUTE_S = 60
+POSE_SEEDS = 8
+"""Sessions whose heads are measured: sway and nods are random, and no minute of them is like another."""
+ANGLES = ("yaw", "pitch", "roll")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +80,28 @@ def measure_drift(signal: ArrayLike, *, period_frames: int) -> Drift:
     )
 
 
+def mean_drift(found: Sequence[Drift]) -> Drift:
+    """Of one signal in several sessions, which drift up or down by chance: mean changes, and their standard errors.
+
+    Raises:
+        InputError: There are fewer than two.
+    """
+    if len(found) < 2:
+        raise InputError(f"a mean drift needs two sessions or more, got {len(found)}")
+
+    def error(changes: list[float]) -> float:
+        return float(np.std(changes, ddof=1) / np.sqrt(len(changes)))
+
+    means, spreads = [d.mean_change_sd for d in found], [d.spread_change_sd for d in found]
+    return Drift(
+        mean_change_sd=float(np.mean(means)),
+        mean_error_sd=error(means),
+        spread_change_sd=float(np.mean(spreads)),
+        spread_error_sd=error(spreads),
+        periods=found[0].periods,
+    )
+
+
 def drift_figures(motion: NDArray[np.float32], space: MotionSpace, *, period_frames: int) -> dict[str, Figure]:
     """Drift of the opening and the width, and of the mouth code that drifts most, from motion (T, 32).
 
@@ -83,30 +117,135 @@ def drift_figures(motion: NDArray[np.float32], space: MotionSpace, *, period_fra
     }
     codes = [measure_drift(motion[:, i], period_frames=period_frames) for i in range(MOUTH_CODES.stop)]
     found["worst_code"] = max(codes, key=lambda d: max(abs(d.mean_change_sd), abs(d.spread_change_sd)))
-    figures = {}
-    for name, drift in found.items():
-        for part, change, error in (
-            ("mean", drift.mean_change_sd, drift.mean_error_sd),
-            ("spread", drift.spread_change_sd, drift.spread_error_sd),
-        ):
-            figures[f"{name}_{part}_drift"] = Figure(
-                value=abs(change), unit="sd", goal=GOAL_SD, better="lower", spread=error
-            )
+    return {name: figure for part, drift in found.items() for name, figure in _drift_of(part, drift).items()}
+
+
+@dataclass(frozen=True)
+class LongStream:
+    """What one session makes of a long sound of T frames."""
+
+    motion: NDArray[np.float32]  # (T, 32)
+    latent_norm: NDArray[np.float64]  # (T,), root mean square over the latents, standard deviations
+    poses_deg: NDArray[np.float32]  # (S, T, 3) yaw, pitch, roll of several sessions that hear this
+    hop_frames: int
+    first_phase: int  # place of frame 0 in its hop
+
+
+def boundary_ratios(points: NDArray[np.float64], *, hop_frames: int, first_phase: int = 0) -> dict[str, float]:
+    """How much more moving points (T, P, D) step, turn and jerk where one hop joins the next than elsewhere; ideal: 1.
+
+    Mean sizes of the first, second and third difference in time. A step and a jerk lie between two frames, at a
+    boundary or inside a hop. A turn lies on a frame, and with hops of two frames every frame touches a boundary: it is
+    the hop's last frame or its first, whichever turns more, over all others. `first_phase` is the place of frame 0 in
+    its hop.
+
+    Raises:
+        InputError: Hops of one frame have no inside, or there are fewer than two hops and a frame.
+    """
+    if hop_frames < 2 or points.ndim != 3 or len(points) < max(4, 2 * hop_frames + 1):
+        raise InputError(
+            f"need (frames, points, axes) of two hops or more, got {points.shape} and hops of {hop_frames}"
+        )
+    sizes = [np.linalg.norm(np.diff(points, n=order, axis=0), axis=-1).mean(-1) for order in (1, 2, 3)]
+    step, turn, jerk = (
+        [_over_others(size, (np.arange(len(size)) + first_phase + lead) % hop_frames == phase) for phase in phases]
+        for size, lead, phases in zip(sizes, (1, 1, 2), ((0,), (0, hop_frames - 1), (0,)), strict=True)
+    )
+    return {"step": step[0], "turn": max(turn), "jerk": jerk[0]}
+
+
+def stream_figures(stream: LongStream, space: MotionSpace, *, period_frames: int) -> dict[str, Figure]:
+    """Drift of everything in a stream, and how its hops join.
+
+    Raises:
+        InputError: As `measure_drift`.
+    """
+    figures = drift_figures(stream.motion, space, period_frames=period_frames)
+    figures |= _drift_of("latent_norm", measure_drift(stream.latent_norm, period_frames=period_frames))
+    for index, angle in enumerate(ANGLES):
+        found = [measure_drift(pose[:, index], period_frames=period_frames) for pose in stream.poses_deg]
+        figures |= _drift_of(angle, mean_drift(found))
+    if stream.hop_frames > 1:
+        lips = visible_lips(stream.motion, space)
+        ratios = boundary_ratios(lips, hop_frames=stream.hop_frames, first_phase=stream.first_phase)
+        for name, ratio in ratios.items():
+            figures[f"boundary_{name}_ratio"] = Figure(value=ratio, unit="1", goal=GOAL_RATIO, better="lower")
     return figures
 
 
-def evaluate_drift(folder: Path, *, minutes: int = 10, temperature: float = 0.0) -> dict[str, Figure]:
-    """Serve the same minute of speech (of prepared clips) again and again, and measure the drift.
+def long_stream(sound: NDArray[np.float32], drive: SpeechToMotion, *, seed: int = 0) -> LongStream:
+    """Serve a sound of T x 640 samples to one session, hop by hop, as far as its motion and its head's pose."""
+    state, ahead, hop = drive.new_state(seed), drive.lookahead_frames, drive.hop_frames
+    frames = len(sound) // FRAME_SAMPLES
+    hops = -(-(frames + ahead) // hop)
+    padded = np.pad(sound, (0, max(0, hops * drive.hop_samples - len(sound))))[: hops * drive.hop_samples]
+    motion, norms, prosody, gate = [], [], [], []
+    for part in padded.reshape(hops, drive.hop_samples):
+        drive.listen([part], [state])
+        features = drive.features([state])
+        latents = drive.sample(features, [state])
+        motion.append(drive.decode(latents, features, [state])[0])
+        norms.append(latents[0, -hop:].square().mean(-1).sqrt().numpy())
+        prosody.append(features[0, :hop, PROSODY_SLICE].numpy())
+        gate.append(state.gate.value)
+    shown = slice(ahead, ahead + frames)
+    return LongStream(
+        motion=np.concatenate(motion)[shown],
+        latent_norm=np.concatenate(norms)[shown].astype(np.float64),
+        poses_deg=head_poses(np.stack(prosody), gate, -ahead)[:, shown],
+        hop_frames=hop,
+        first_phase=ahead % hop,
+    )
+
+
+def head_poses(prosody: NDArray[np.float32], gate: Sequence[float], first_frame: int) -> NDArray[np.float32]:
+    """Yaw, pitch, roll (S, frames, 3) in degrees of `POSE_SEEDS` sessions: idle sway, and the usual head motion.
+
+    prosody: (hops, hop, 4) of the features; gate: how far the voice gate is open at each hop, 0..1.
+    """
+    poses, strength = [], Controls().head_motion
+    for seed in range(POSE_SEEDS):
+        idle, head, state, frame = IdleMotion(seed), HeadMotion(), HeadMotionState(seed), first_frame
+        for heard, speaking in zip(prosody, gate, strict=True):
+            sway = np.array([idle.head_deg(frame + i) for i in range(len(heard))])
+            poses.append(sway + strength * head(heard, speaking, frame, state))
+            frame += len(heard)
+    return np.concatenate(poses).reshape(POSE_SEEDS, -1, 3).astype(np.float32)
+
+
+def evaluate_drift(folder: Path, *, minutes: int = 10, temperatures: Sequence[float] = (0.0, 1.0)) -> dict[str, Figure]:
+    """Serve the same minute of speech (of prepared clips) again and again, and measure the drift at each temperature.
 
     Raises:
         InputError: Fewer than three minutes.
         DataError: No clips.
     """
-    drive, space = SpeechToMotion.load(temperature=temperature), load_motion_space()
+    space = load_motion_space()
     spoken = np.concatenate([c.sound for c in load_clips(folder)])
-    loop = np.resize(spoken, LOOP_S * SAMPLE_RATE)
-    motion, _ = motion_of_sound(np.tile(loop, minutes * MINUTE_S // LOOP_S), drive)
-    return drift_figures(motion, space, period_frames=LOOP_S * SAMPLE_RATE // FRAME_SAMPLES)
+    sound = np.tile(np.resize(spoken, LOOP_S * SAMPLE_RATE), minutes * MINUTE_S // LOOP_S)
+    figures: dict[str, Figure] = {}
+    for temperature in temperatures:
+        stream = long_stream(sound, SpeechToMotion.load(temperature=temperature))
+        found = stream_figures(stream, space, period_frames=LOOP_S * SAMPLE_RATE // FRAME_SAMPLES)
+        figures |= {f"temperature_{temperature:g}.{name}": figure for name, figure in found.items()}
+    return figures
+
+
+def _drift_of(name: str, drift: Drift) -> dict[str, Figure]:
+    """The change of the mean and of the spread."""
+    return {
+        f"{name}_{part}_drift": Figure(value=abs(change), unit="sd", goal=GOAL_SD, better="lower", spread=error)
+        for part, change, error in (
+            ("mean", drift.mean_change_sd, drift.mean_error_sd),
+            ("spread", drift.spread_change_sd, drift.spread_error_sd),
+        )
+    }
+
+
+def _over_others(sizes: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float:
+    """Mean of the chosen over that of the others; 1 where nothing moves."""
+    others = float(sizes[~chosen].mean())
+    return float(sizes[chosen].mean()) / others if others > 0 else 1.0
 
 
 def _rise(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -120,11 +120,8 @@ class LipBench:
         methods = self._served(heard)
         spoken = spoken_clips(clips, motion, self.drive.stack.speech)
         methods |= {row: Method([[control.motion(c) for c in spoken]]) for row, control in self.controls.items()}
-        phones = [_phones(c, self.aligner) for c in clips]
-        truth = [
-            TrueClip(c.key, motion[c.key], None if p is None else mouth_events(p, len(motion[c.key])))
-            for c, p in zip(clips, phones, strict=True)
-        ]
+        phones = [said_phones(c, self.aligner) for c in clips]
+        truth = [true_clip(c.key, motion[c.key], p) for c, p in zip(clips, phones, strict=True)]
         table = lip_table(title, truth, methods, self.space, reference=SERVED)
         return LipSet(name, heard, truth, phones, methods, table)
 
@@ -138,6 +135,20 @@ class LipBench:
             f"served, mean of {self.samples}": Method([mean]),
             SHUFFLED: Method(shuffled_motion(heard, self.drive)),
         }
+
+
+def said_phones(clip: ClipFeatures, aligner: ForcedAligner) -> NDArray[np.int64] | None:
+    """Phoneme indices of a clip; None, and counted below the table, where its words are not in the sound."""
+    try:
+        phones = clip_phonemes(clip, aligner)
+    except DataError:
+        return None
+    return phones if (phones != SILENCE_INDEX).any() else None
+
+
+def true_clip(key: str, motion: Array, phones: NDArray[np.int64] | None) -> TrueClip:
+    """A clip's tracked motion (T, 32) with the events of its phones (4 T,)."""
+    return TrueClip(key, motion, None if phones is None else mouth_events(phones, len(motion)))
 
 
 def leak_figure(drive: SpeechToMotion, space: MotionSpace, speaking: Sequence[Array]) -> Figure:
@@ -218,12 +229,3 @@ def table_figures(table: MetricTable) -> dict[str, Figure]:
 
 def _mean(table: MetricTable, method: str, metric: str) -> float:
     return float(table.values[method][metric].mean())
-
-
-def _phones(clip: ClipFeatures, aligner: ForcedAligner) -> NDArray[np.int64] | None:
-    """Phoneme indices of a clip; None, and counted below the table, where its words are not in the sound."""
-    try:
-        phones = clip_phonemes(clip, aligner)
-    except DataError:
-        return None
-    return phones if (phones != SILENCE_INDEX).any() else None

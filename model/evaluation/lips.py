@@ -22,7 +22,7 @@ from model.diffusion.generator import MotionGenerator
 from model.evaluation.lip_baselines import frame_energy
 from model.evaluation.lip_metrics import shift_correlations
 from model.motion.space import MotionSpace
-from model.motion.voice_gate import GateConfig
+from model.motion.voice_gate import ALWAYS_OPEN
 from model.results import Figure
 from model.speech_to_motion import SpeechToMotion
 from model.training.motion_check import mean_r, shuffled
@@ -31,8 +31,6 @@ SHUFFLES = 5
 SAMPLER_STEPS = 4
 """Least number of steps of the sampler at temperature 1."""
 LONGEST_LAG_FRAMES = 4
-OPEN_GATE = GateConfig(start=-2.0, full=-1.0, voice_start=-2.0, voice_full=-1.0)
-"""Every probability is above it: the mouth is never blended to rest."""
 Array = NDArray[np.float32]
 
 
@@ -47,17 +45,22 @@ class LipClip:
 
 
 def lip_clip(clip: ClipFeatures, motion: Array, drive: SpeechToMotion) -> LipClip:
-    """Stream a clip's sound and keep the features of every hop."""
+    """Stream a clip's own sound and keep the features of every hop; motion (T, 32) tracked."""
+    return heard_clip(clip.sound, motion, drive)
+
+
+def heard_clip(sound: Array, motion: Array, drive: SpeechToMotion) -> LipClip:
+    """The same for any sound (samples,), -1..1, 16 kHz, that says what a mouth of T frames does."""
     frames = len(motion)
     hops = -(-(frames + drive.lookahead_frames) // drive.hop_frames)
     length = hops * drive.hop_samples
-    audio = np.pad(clip.sound, (0, max(0, length - len(clip.audio))))[:length]
+    audio = np.pad(sound, (0, max(0, length - len(sound))))[:length]
     state, features, voice = drive.new_state(0), [], []
     for part in audio.reshape(hops, drive.hop_samples):
         drive.listen([part], [state])
         features.append(drive.features([state])[0])
         voice.append(state.voice.probability)
-    return LipClip(torch.stack(features), tuple(voice), motion, frame_energy(clip.sound, frames))
+    return LipClip(torch.stack(features), tuple(voice), motion, frame_energy(sound, frames))
 
 
 def stream_motion(
@@ -82,7 +85,7 @@ def stream_motion(
 
 def ungated_motion(clips: Sequence[LipClip], drive: SpeechToMotion) -> list[Array]:
     """The served model without its voice gate: what the gate costs where somebody speaks."""
-    return stream_motion(clips, replace(drive, gate=OPEN_GATE))
+    return stream_motion(clips, replace(drive, gate=ALWAYS_OPEN))
 
 
 def shuffled_motion(clips: Sequence[LipClip], drive: SpeechToMotion) -> list[list[Array]]:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_server.commands import evaluate_lips, evaluate_reconstruction, evaluate_report, evaluate_sync
+from stream_server.commands import (
+    evaluate_lips,
+    evaluate_motion,
+    evaluate_reconstruction,
+    evaluate_report,
+    evaluate_sync,
+)
 
 if TYPE_CHECKING:
     from model.results import Figure
@@ -169,6 +175,7 @@ def _clips(folder: Path) -> int:
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
     evaluate_lips.register(app)
+    evaluate_motion.register(app)
     evaluate_reconstruction.register(app)
     evaluate_report.register(app)
     evaluate_sync.register(app)

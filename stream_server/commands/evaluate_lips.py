@@ -1,4 +1,4 @@
-"""`nerf-lipsync evaluate lips | drift`: the served mouth beside truth and every control; and after ten minutes."""
+"""`nerf-lipsync evaluate lips`: the served mouth beside truth and every control."""
 
 from __future__ import annotations
 
@@ -46,27 +46,6 @@ def lips(
         write_results(json, lip_results(evaluation, command=command, data=data))
 
 
-def drift(
-    clips: Annotated[Path, typer.Option(help="prepared clips whose speech is repeated")],
-    json: Annotated[Path | None, typer.Option(help="results file to write")] = None,
-    minutes: Annotated[int, typer.Option(min=3, max=120)] = 10,
-    temperature: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.0,
-) -> None:
-    """Whether the mouth stays what it was while the same minute of speech is served again and again."""
-    import torch
-
-    from model.evaluation.drift import evaluate_drift
-    from model.results import new_results, write_results
-
-    torch.set_num_threads(1)
-    figures = evaluate_drift(clips, minutes=minutes, temperature=temperature)
-    for name, figure in figures.items():
-        typer.echo(f"{name:36s} {figure.value:8.3f} {figure.unit}" + ("  MISSED" if figure.missed else ""))
-    if json is not None:
-        command = f"nerf-lipsync evaluate drift --clips CLIPS --minutes {minutes} --temperature {temperature:g}"
-        write_results(json, new_results(figures, command=command, data=f"clips of {clips.name}, one minute repeated"))
-
-
 def _print_table(table: MetricTable) -> None:
     """Means over clips, a row for each method."""
     typer.echo(f"\n{table.title} ({len(table.clips)} clips)")
@@ -80,6 +59,5 @@ def _print_table(table: MetricTable) -> None:
 
 
 def register(group: typer.Typer) -> None:
-    """Add the commands to the `evaluate` group."""
+    """Add the command to the `evaluate` group."""
     group.command("lips")(lips)
-    group.command("drift")(drift)

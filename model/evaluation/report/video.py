@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from model.errors import InputError
 from model.evaluation.report.record import VideoRecord
 
-__all__ = ["Panel", "write_side_by_side"]
+__all__ = ["Panel", "WrittenVideo", "write_panels", "write_side_by_side"]
 
 Picture = NDArray[np.uint8]
 
@@ -66,18 +66,9 @@ def write_side_by_side(
         InputError: No panels, labels that are not ASCII, frames of other shapes or numbers, a rate that AAC does not
             know, or a file that cannot be written.
     """
-    _check(name, panels, rate_hz)
+    _check_name(name)
     file = f"{json.stem}-videos/{name}.mp4"
-    path = json.parent / file
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pictures = _encode(partial, panels, fps, sound, rate_hz)
-        partial.replace(path)
-    except (OSError, av.FFmpegError) as error:
-        raise InputError(f"cannot write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    pictures = write_panels(json.parent / file, panels, fps=fps, sound=sound, rate_hz=rate_hz)
     return VideoRecord(
         file=file,
         caption=caption,
@@ -89,15 +80,46 @@ def write_side_by_side(
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    poster: str
+class WrittenVideo:
+    """What a page needs to know of a video file."""
+
+    poster: str  # JPEG of the first frame, base64
     width_px: int
     height_px: int
 
 
-def _check(name: str, panels: Sequence[Panel], rate_hz: int) -> None:
+def write_panels(
+    path: Path,
+    panels: Sequence[Panel],
+    *,
+    fps: int = 25,
+    sound: NDArray[np.float32] | None = None,  # (S,) mono, -1..1
+    rate_hz: int = 16_000,
+) -> WrittenVideo:
+    """Write the panels side by side as one MP4 file, whole or not at all; its folder is made if need be.
+
+    Raises:
+        InputError: As `write_side_by_side`.
+    """
+    _check_panels(path.name, panels, rate_hz)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pictures = _encode(partial, panels, fps, sound, rate_hz)
+        partial.replace(path)
+    except (OSError, av.FFmpegError) as error:
+        raise InputError(f"cannot write {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return pictures
+
+
+def _check_name(name: str) -> None:
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise InputError(f"a video is named with letters, digits, - and _, got {name!r}")
+
+
+def _check_panels(name: str, panels: Sequence[Panel], rate_hz: int) -> None:
     if not panels:
         raise InputError(f"video {name!r} has no panels")
     for panel in panels:
@@ -107,7 +129,9 @@ def _check(name: str, panels: Sequence[Panel], rate_hz: int) -> None:
         raise InputError(f"video {name!r}: AAC has no {rate_hz} Hz: resample to one of {AAC_RATES_HZ}")
 
 
-def _encode(path: Path, panels: Sequence[Panel], fps: int, sound: NDArray[np.float32] | None, rate_hz: int) -> _Written:
+def _encode(
+    path: Path, panels: Sequence[Panel], fps: int, sound: NDArray[np.float32] | None, rate_hz: int
+) -> WrittenVideo:
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     first: Picture | None = None
     count = 0
@@ -131,7 +155,7 @@ def _encode(path: Path, panels: Sequence[Panel], fps: int, sound: NDArray[np.flo
         container.mux(video.encode(None))
         if sound is not None:
             container.mux([*audio.encode(_sound_frame(sound[: count * rate_hz // fps], rate_hz)), *audio.encode(None)])
-    return _Written(_poster(first), first.shape[1], first.shape[0])
+    return WrittenVideo(_poster(first), first.shape[1], first.shape[0])
 
 
 def _sound_frame(sound: NDArray[np.float32], rate_hz: int) -> av.AudioFrame:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from model.errors import InputError
-from model.evaluation.drift import drift_figures, measure_drift
+from model.evaluation.drift import (
+    Drift,
+    boundary_ratios,
+    drift_figures,
+    head_poses,
+    long_stream,
+    mean_drift,
+    measure_drift,
+    stream_figures,
+)
 from model.motion.space import load_motion_space
+from tests.support.made_speech import made_speech
+from tests.support.small_drive import small_drive
 
 LOOP = np.sin(2 * np.pi * np.arange(75) / 15)
 
@@ -53,3 +66,64 @@ def test_one_drifting_code_is_the_worst_and_misses_the_goal() -> None:
 def test_a_stream_of_two_periods_is_too_short() -> None:
     with pytest.raises(InputError, match=r"3 periods.*\(150,\)"):
         measure_drift(np.tile(LOOP, 2), period_frames=75)
+
+
+def smooth_points(frames: int, seed: int = 0) -> NDArray[np.float64]:
+    """Two points (frames, 2, 2) that wander smoothly, alike at every place of a hop."""
+    return gaussian_filter1d(np.random.default_rng(seed).standard_normal((frames, 2, 2)), 2.0, axis=0)
+
+
+@pytest.mark.parametrize("hop_frames", [2, 3, 4])
+def test_smooth_motion_joins_like_everything_else(hop_frames: int) -> None:
+    ratios = boundary_ratios(smooth_points(60_000), hop_frames=hop_frames)
+    assert {name: ratio == pytest.approx(1.0, abs=0.04) for name, ratio in ratios.items()} == dict.fromkeys(
+        ("step", "turn", "jerk"), True
+    )
+
+
+@pytest.mark.parametrize("first_phase", [0, 1])
+def test_a_jump_between_hops_is_found_where_hops_join(first_phase: int) -> None:
+    points = smooth_points(60_000)
+    hops = (np.arange(len(points)) + first_phase) // 2
+    jumping = points + 0.1 * np.random.default_rng(1).standard_normal(hops.max() + 1)[hops, None, None]
+    there = boundary_ratios(jumping, hop_frames=2, first_phase=first_phase)
+    assert there["step"] > 1.1 and there["jerk"] > 1.3
+    elsewhere = boundary_ratios(jumping, hop_frames=2, first_phase=1 - first_phase)
+    assert elsewhere["step"] < 0.95 and elsewhere["jerk"] < 0.9
+
+
+def test_a_hop_that_begins_with_a_kink_is_a_turn() -> None:
+    points = smooth_points(60_000)
+    points[1::2] += 0.1 * np.random.default_rng(1).standard_normal((30_000, 1, 1))
+    assert boundary_ratios(points, hop_frames=2)["turn"] > 1.3
+
+
+def test_hops_of_one_frame_have_no_inside() -> None:
+    with pytest.raises(InputError, match="hops of 1"):
+        boundary_ratios(smooth_points(50), hop_frames=1)
+
+
+def test_sessions_that_drift_by_chance_drift_less_together() -> None:
+    def drift(mean: float) -> Drift:
+        return Drift(mean_change_sd=mean, mean_error_sd=0.0, spread_change_sd=0.0, spread_error_sd=0.0, periods=3)
+
+    together = mean_drift([drift(0.3), drift(-0.1)])
+    assert together.mean_change_sd == pytest.approx(0.1) and together.mean_error_sd == pytest.approx(0.2)
+    with pytest.raises(InputError, match="two sessions"):
+        mean_drift([drift(0.0)])
+
+
+def test_heads_sway_each_by_its_own_seed() -> None:
+    poses = head_poses(np.zeros((40, 2, 4), np.float32), [0.0] * 40, 0)
+    assert poses.shape[1:] == (80, 3)
+    assert np.ptp(poses, axis=1).min() > 0 and np.ptp(poses[:, 0, 0]) > 0
+
+
+def test_a_stream_has_figures_of_all_that_may_drift() -> None:
+    stream = long_stream(made_speech(3.0), small_drive())
+    assert stream.motion.shape == (75, 32) and stream.latent_norm.shape == (75,)
+    assert stream.poses_deg.shape[1:] == (75, 3)
+    figures = stream_figures(stream, load_motion_space(), period_frames=25)
+    signals = ("opening", "width", "worst_code", "latent_norm", "yaw", "pitch", "roll")
+    drifts = {f"{signal}_{part}_drift" for signal in signals for part in ("mean", "spread")}
+    assert set(figures) == drifts | {f"boundary_{kind}_ratio" for kind in ("step", "turn", "jerk")}

@@ -51,9 +51,9 @@ def test_clips_side_by_side_move_as_each_alone(drive: SpeechToMotion) -> None:
 
 
 def test_the_gate_rests_the_mouth_and_can_be_left_open(drive: SpeechToMotion) -> None:
-    heard = clip(12, 0)
+    heard = clip(40, 0)
     silent = replace(heard, voice=(0.0,) * len(heard.voice))
-    assert not stream_motion([silent], drive)[0].any()
+    assert not stream_motion([silent], drive)[0][20:].any()  # its first frames trust the phonemes
     assert_close(ungated_motion([silent], drive)[0], ungated_motion([heard], drive)[0])
     assert np.abs(ungated_motion([silent], drive)[0]).max() > 0
 
