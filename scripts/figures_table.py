@@ -33,6 +33,7 @@ README_FIGURES = (
     ("lips_grid", "lip_opening_r_energy_alone", "the same from loudness alone (r)"),
     ("lips_grid", "drop_with_shuffled_phonemes", "loss of r when phonemes are shuffled at equal energy"),
     ("lips_grid", "strangers_lip_opening_r", "lip opening of seven other speakers (r)"),
+    ("lips_grid", "closure_f1", "closed lips at p, b, m and open ones at vowels (F1), same speaker"),
     (
         "reconstruction_capture",
         "reconstruction.served.psnr_face",

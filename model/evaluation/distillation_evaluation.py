@@ -77,7 +77,7 @@ class DistillationEvaluation:
     twin: Path | None = None  # a deterministic network, for what a sampler may be worth at best
     teacher_steps: int = 50
     student_steps: tuple[int, ...] = (1, 2, 4)
-    clips: int = 25
+    clips: int = 42
     draws: int = 8
 
 
@@ -111,7 +111,7 @@ class _Bench:
 
 
 def evaluate_distillation(config: DistillationEvaluation) -> DistillationFindings:
-    """Run it: about six minutes on one core, nearly all of it the teacher's.
+    """Run it: about ten minutes on one core, nearly all of it the teacher's.
 
     Raises:
         InputError: Teacher and student take other hops, so that they cannot stream the same features.
@@ -122,13 +122,14 @@ def evaluate_distillation(config: DistillationEvaluation) -> DistillationFinding
     bench = _bench(config, drive)
     samplers = {f"student_{n}": other_sampler(student, drive, num_steps=n) for n in config.student_steps}
     reference = other_sampler(teacher, drive, num_steps=config.teacher_steps)
+    timed = _time_figures(bench, reference, samplers)
     wanted = bench.draw(reference, config.draws)
     made = {name: bench.draw(sampler, config.draws) for name, sampler in samplers.items()}
     figures: dict[str, Figure] = {}
     for name, draws in made.items():
         figures |= _student_figures(name, draws, wanted, bench)
     figures |= _paired_figures(bench, reference, samplers, teacher)
-    figures |= _time_figures(bench, reference, samplers)
+    figures |= timed
     rows = {_teacher_row(config): wanted} | {_row(name): draws for name, draws in made.items()}
     table = _table(bench, config, rows)
     figures |= truth_figures(table, _row(f"student_{JUDGED_STEPS}"))

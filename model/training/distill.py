@@ -38,15 +38,15 @@ from model.training.run import Run, RunConfig
 GRID: Final = 4
 """Intervals of the student's grid of times."""
 JUMPS: Final[Mapping[tuple[int, int], float]] = {
-    (4, 0): 0.2,
-    (4, 2): 0.2,
-    (2, 0): 0.2,
-    (4, 3): 0.1,
-    (3, 2): 0.1,
-    (2, 1): 0.1,
-    (1, 0): 0.1,
+    (4, 0): 0.16,
+    (4, 2): 0.3,
+    (2, 0): 0.3,
+    (4, 3): 0.06,
+    (3, 2): 0.06,
+    (2, 1): 0.06,
+    (1, 0): 0.06,
 }
-"""Every jump of a sampler of 1, 2 or 4 steps, in quarters of the way, and its share."""
+"""Every jump of a sampler of 1, 2 (which is served) or 4 steps, in quarters of the way, and its share."""
 LEAST_STEPS: Final = 2
 
 
@@ -62,7 +62,7 @@ class DistillConfig:
     """
 
     run: RunConfig = field(
-        default_factory=lambda: RunConfig(steps=2400, batch=64, learning_rate=3e-4, warmup_steps=100)
+        default_factory=lambda: RunConfig(steps=7200, batch=64, learning_rate=3e-4, warmup_steps=100)
     )
     augment: AugmentConfig = field(
         default_factory=lambda: AugmentConfig(feature_dropout=0.03, prosody_dropout=0.2, prefix_dropout=0.05)
@@ -70,8 +70,8 @@ class DistillConfig:
     heun_steps: int = 8
     pool_windows: int = 3072
     pool_steps: int = 300
-    mean_share: float = 0.25
-    between_share: float = 0.25
+    mean_share: float = 0.15
+    between_share: float = 0.15
     highest_temperature: float = 1.3
     committed_weight: float = 0.25
 

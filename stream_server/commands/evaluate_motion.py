@@ -29,7 +29,7 @@ def distillation(
         Path | None, typer.Option(help="motion checkpoint of a deterministic twin, to compare with")
     ] = None,
     teacher_steps: Annotated[int, typer.Option(min=1, max=50)] = 50,
-    clips: Annotated[int, typer.Option(min=2, help="held-out clips")] = 25,
+    clips: Annotated[int, typer.Option(min=2, help="held-out clips")] = 42,
     draws: Annotated[int, typer.Option(min=2, max=64, help="samples of each clip at temperature 1")] = 8,
 ) -> None:
     """The student with 1, 2 and 4 steps against its teacher, and how much faster it is (needs pocketsphinx)."""
@@ -57,7 +57,7 @@ def distillation(
         )
         if path is not None
     )
-    for option, value, usual in (("teacher-steps", teacher_steps, 50), ("clips", clips, 25), ("draws", draws, 8)):
+    for option, value, usual in (("teacher-steps", teacher_steps, 50), ("clips", clips, 42), ("draws", draws, 8)):
         command += f" --{option} {value}" if value != usual else ""
     found = evaluate_distillation(config)
     _report(found.results(command=command, data=f"GRID s1 val, {clips} clips x {draws} draws"), json)
