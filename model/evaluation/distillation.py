@@ -224,13 +224,13 @@ def _diversity(draws: Draws) -> Values:
 
 def _jerk(draws: Draws, space: MotionSpace) -> Values:
     """Jerk of the lip points (N,), mean over draws."""
-    return np.array([[jerk(visible_lips(m, space)) for m in draw] for draw in draws.motion]).mean(0)
+    return np.asarray(np.mean([[jerk(visible_lips(m, space)) for m in draw] for draw in draws.motion], 0))
 
 
 def _agreement(student: Draws, teacher: Draws) -> Values:
     """Concordance of openings made from the same noise (N,), mean over draws."""
     pairs = zip(student.opening, teacher.opening, strict=True)
-    return np.array([[concordance(a, b) for a, b in zip(x, y, strict=True)] for x, y in pairs]).mean(0)
+    return np.asarray(np.mean([[concordance(a, b) for a, b in zip(x, y, strict=True)] for x, y in pairs], 0))
 
 
 def root_mean_square(values: Array) -> float:
