@@ -3,7 +3,8 @@
 Variants are trained by `train ablation` (`model.training.ablation`); steps, temperature and views need no training of
 their own and are set on `full`. All stream the same sound, heard with the variant's own hop and look-ahead, without the
 voice gate: this is about the motion model. Scores are those of `model.evaluation.lip_rows`, means over clips; a cell is
-the mean over seeds and half their range. A sampler's row is of several draws at temperature 1.
+the mean over the seeds that were trained and half their range. A sampler's row is of several draws at temperature 1;
+steps, temperature and views, which are costly, are drawn for the first seed only.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class AblationEvaluation:
 
 @dataclass(frozen=True)
 class AblationFindings:
-    """`cells[row][metric]`: one number for each seed, in their order."""
+    """`cells[row][metric]`: one number for each seed, in their order; NaN where it was not measured."""
 
     cells: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
 
@@ -84,35 +85,34 @@ class AblationFindings:
         return [heads, *(f"{row:26s}" + "".join(_cell(found, c) for c in columns) for row, found in self.cells.items())]
 
     def ratio(self, row: str, other: str, metric: str) -> tuple[float, float] | None:
-        """Mean over seeds of `row` over `other`, seed by seed, and half the range; None where either is missing."""
+        """Mean over seeds of `row` over `other`, seed by seed, and half the range; None where no seed has both."""
         ours, theirs = (self.cells.get(name, {}).get(metric) for name in (row, other))
         if ours is None or theirs is None:
             return None
-        ratios = np.array(ours) / np.array(theirs)
-        return float(ratios.mean()), float(np.ptp(ratios) / 2)
+        ratios = _measured(np.array(ours) / np.array(theirs))
+        return (float(ratios.mean()), float(np.ptp(ratios) / 2)) if len(ratios) else None
 
 
 def evaluate_ablation(config: AblationEvaluation) -> AblationFindings:
     """Every variant of every seed.
 
     Raises:
-        DataError: A variant was not trained, or there are no clips.
+        DataError: A variant was not trained for any seed, or the full model not for one; or there are no clips.
         CheckpointError: A variant is damaged, or was trained with other speech or VAE weights.
     """
-    missing = [
-        str(path)
-        for seed in config.seeds
-        for variant in config.variants
-        if not (path := variant_path(config.runs, variant, seed)).is_file()
-    ]
-    if missing:
-        raise DataError(f"{missing[0]} is missing ({len(missing)} in all); run: nerf-lipsync train ablation")
+    _check_trained(config)
     bench = _Bench.load(config)
     tables = [_seed_cells(bench, config, seed) for seed in config.seeds]
-    rows = {
-        row: {metric: tuple(table[row][metric] for table in tables) for metric in tables[0][row]} for row in tables[0]
-    }
-    return AblationFindings(rows)
+    metrics: dict[str, dict[str, None]] = {}
+    for table in tables:
+        for row, cells in table.items():
+            metrics.setdefault(row, {}).update(dict.fromkeys(cells))
+    return AblationFindings(
+        {
+            row: {name: tuple(table.get(row, {}).get(name, float("nan")) for table in tables) for name in names}
+            for row, names in metrics.items()
+        }
+    )
 
 
 def ablation_results(found: AblationFindings, *, command: str, data: str) -> Results:
@@ -122,8 +122,13 @@ def ablation_results(found: AblationFindings, *, command: str, data: str) -> Res
     for row, cells in found.cells.items():
         for metric, values in cells.items():
             unit, better = about[metric]
+            found_values = _measured(np.array(values))
             figures[f"{_slug(row)}.{metric}"] = Figure(
-                value=float(np.mean(values)), unit=unit, better=better, spread=float(np.ptp(values) / 2), n=len(values)
+                value=float(np.mean(found_values)),
+                unit=unit,
+                better=better,
+                spread=float(np.ptp(found_values) / 2),
+                n=len(found_values),
             )
     claims = {
         "lip_velocity_without_attention": (NO_ATTENTION, "velocity_ratio", None),
@@ -134,7 +139,12 @@ def ablation_results(found: AblationFindings, *, command: str, data: str) -> Res
         ratio = found.ratio(row, FULL, metric)
         if ratio is not None:
             figures[f"over_full.{name}"] = Figure(
-                value=ratio[0], unit="1", goal=goal, better="higher", spread=ratio[1], n=len(found.cells[row][metric])
+                value=ratio[0],
+                unit="1",
+                goal=goal,
+                better="higher",
+                spread=ratio[1],
+                n=len(_measured(np.array(found.cells[row][metric]))),
             )
     return new_results(figures, command=command, data=data)
 
@@ -194,8 +204,11 @@ def _seed_cells(bench: _Bench, config: AblationEvaluation, seed: int) -> dict[st
     """Every row's scores for one seed."""
     methods: dict[str, Method] = {}
     for variant in config.variants:
-        unet = load_unet(variant_path(config.runs, variant, seed))
-        for row, (sampler, draws) in _samplers(variant, unet, bench).items():
+        path = variant_path(config.runs, variant, seed)
+        if not path.is_file():
+            continue
+        options = variant == FULL and seed == config.seeds[0]
+        for row, (sampler, draws) in _samplers(variant, load_unet(path), bench, options=options).items():
             made = bench.draw(sampler, draws)
             methods[row] = Method(made, samples=draws > 1)
             if draws > 1:
@@ -211,14 +224,28 @@ def _seed_cells(bench: _Bench, config: AblationEvaluation, seed: int) -> dict[st
     return cells
 
 
-def _samplers(variant: str, unet: TemporalUNet, bench: _Bench) -> dict[str, tuple[MotionGenerator, int]]:
-    """Rows of a variant: its sampler and how often it is drawn."""
+def _check_trained(config: AblationEvaluation) -> None:
+    def path(variant: str, seed: int) -> Path:
+        return variant_path(config.runs, variant, seed)
+
+    missing = [path(FULL, seed) for seed in config.seeds if not path(FULL, seed).is_file()]
+    missing += [
+        path(v, config.seeds[0]) for v in config.variants if not any(path(v, s).is_file() for s in config.seeds)
+    ]
+    if missing:
+        raise DataError(f"{missing[0]} is missing ({len(missing)} in all); run: nerf-lipsync train ablation")
+
+
+def _samplers(
+    variant: str, unet: TemporalUNet, bench: _Bench, *, options: bool
+) -> dict[str, tuple[MotionGenerator, int]]:
+    """Rows of a variant: its sampler and how often it is drawn; with the samplers' `options` or without."""
     draws = bench.config.draws
     if unet.config.process == "mean":
         return {variant: (other_sampler(unet, bench.drive, num_steps=1, temperature=0.0), 1)}
     usual = other_sampler(unet, bench.drive, num_steps=EULER_STEPS)
     rows = {variant: (usual, draws)}
-    if variant != FULL:
+    if not options:
         return rows
     rows |= {_plural(n, "step"): (other_sampler(unet, bench.drive, num_steps=n), draws) for n in STEPS}
     for heat in TEMPERATURES:
@@ -234,7 +261,11 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _cell(found: Mapping[str, tuple[float, ...]], metric: str) -> str:
-    return f"{np.mean(found[metric]):16.3f}" if metric in found else " " * 15 + "-"
+    return f"{np.nanmean(found[metric]):16.3f}" if metric in found else " " * 15 + "-"
+
+
+def _measured(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values[~np.isnan(values)]
 
 
 def _slug(row: str) -> str:
