@@ -229,9 +229,8 @@ def _check_trained(config: AblationEvaluation) -> None:
         return variant_path(config.runs, variant, seed)
 
     missing = [path(FULL, seed) for seed in config.seeds if not path(FULL, seed).is_file()]
-    missing += [
-        path(v, config.seeds[0]) for v in config.variants if not any(path(v, s).is_file() for s in config.seeds)
-    ]
+    others = [variant for variant in config.variants if variant != FULL]
+    missing += [path(v, config.seeds[0]) for v in others if not any(path(v, s).is_file() for s in config.seeds)]
     if missing:
         raise DataError(f"{missing[0]} is missing ({len(missing)} in all); run: nerf-lipsync train ablation")
 

@@ -46,6 +46,16 @@ def test_the_printed_table_has_a_row_for_each_variant(found: AblationFindings) -
     assert "0.850" in lines[1] and lines[2].split()[1] == "-"
 
 
+def test_seeds_that_were_not_measured_do_not_count() -> None:
+    nan = float("nan")
+    found = AblationFindings(
+        {"full": {"opening_crps": (1.0, 2.0)}, "deterministic": {"opening_crps": (nan, 3.0), "opening_r": (nan, 0.9)}}
+    )
+    assert found.ratio("deterministic", "full", "opening_crps") == (1.5, 0.0)
+    cell = ablation_results(found, command="c", data="d").figures["deterministic.opening_r"]
+    assert (cell.value, cell.spread, cell.n) == (pytest.approx(0.9), 0.0, 1)
+
+
 def test_what_was_not_trained_is_named_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"full-0/motion\.safetensors is missing \(2 in all\).*train ablation"):
         evaluate_ablation(AblationEvaluation(grid=tmp_path, runs=tmp_path, seeds=(0, 1), variants=("full",)))
