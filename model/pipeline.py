@@ -79,7 +79,7 @@ class AvatarPipeline:
         steps: int = 2,
         threads: int = 1,
         temperature: float = 0.0,
-        smoothing: float | None = None,
+        smoothing: float = 1.0,
         views: int = 1,
         backend: Backend = "auto",
         instruction_set: str = "auto",

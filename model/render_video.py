@@ -36,7 +36,7 @@ class RenderOptions:
     size: int = 256
     steps: int = 2
     temperature: float = 0.0
-    smoothing: float | None = None
+    smoothing: float = 1.0
     views: int = 1
     seed: int = 0
     threads: int = 2

@@ -63,22 +63,21 @@ class SpeechToMotion:
         whisper: Path | None = None,
         num_steps: int = 2,
         temperature: float = 0.0,
-        smoothing: float | None = None,
+        smoothing: float = 1.0,
         num_views: int = 1,
         device: torch.device | None = None,
     ) -> SpeechToMotion:
         """Load the models of one folder, and voice activity; the arguments are those of `load_motion_stack`.
 
-        `smoothing` is 0 (off) to 1; by default it is the temperature (at most 1), since the mean motion trembles less
-        than people do and only loses by it. `num_views` 3 or 5 aggregates motion over so many head poses.
+        `smoothing` is 0 (off) to 1, so much that the hops of the mean motion join as evenly as frames do inside them.
+        `num_views` 3 or 5 aggregates motion over so many head poses.
 
         Raises:
             ModelError: A file is missing or damaged, or made for other weights.
             ConfigError: `smoothing` is not 0..1, or the motion model knows no such views.
         """
-        strength = min(1.0, temperature) if smoothing is None else smoothing
         space = load_motion_space()
-        smoother = Smoother(space, SmoothingConfig(strength=strength))
+        smoother = Smoother(space, SmoothingConfig(strength=smoothing))
         stack = load_motion_stack(folder, whisper=whisper, num_steps=num_steps, temperature=temperature, device=device)
         drive = cls(stack, load_voice_activity(), smoother=smoother, views=_views(stack, space, num_views))
         return replace(drive, rest_motion=silent_motion(drive, space))

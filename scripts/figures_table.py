@@ -33,6 +33,11 @@ README_FIGURES = (
     ("lips_grid", "lip_opening_r_energy_alone", "the same from loudness alone (r)"),
     ("lips_grid", "drop_with_shuffled_phonemes", "loss of r when phonemes are shuffled at equal energy"),
     ("lips_grid", "strangers_lip_opening_r", "lip opening of seven other speakers (r)"),
+    ("distillation", "student_2.speedup", "two-step student against its teacher with 50 steps, times faster"),
+    ("distillation", "student_2.hop_ms", "sampling and decoding an 80 ms hop, one thread"),
+    ("distillation", "against_truth.spread_error", "spread of samples over the error of their mean (1 is calibrated)"),
+    ("distillation", "against_truth.crps", "CRPS of samples of the lip opening"),
+    ("distillation", "grid_val.deterministic_twin.opening_crps", "absolute error of the deterministic twin"),
     ("lips_grid", "closure_f1", "closed lips at p, b, m and open ones at vowels (F1), same speaker"),
     (
         "reconstruction_capture",

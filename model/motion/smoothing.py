@@ -37,7 +37,7 @@ class SmoothingConfig:
     strength: float = 1.0
     cutoff_hz: float = 4.0
     cutoff_per_speed: float = 6.0
-    hop_share: float = 0.1
+    hop_share: float = 0.11
     shut_opening: float = 0.02
     falling_opening: float = 0.01
 

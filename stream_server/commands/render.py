@@ -23,10 +23,7 @@ def render(
     seed: Annotated[int, typer.Option(min=0, help="equal seeds give equal frames")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=50, help="sampler steps per hop")] = 2,
     temperature: Annotated[float, typer.Option(min=0, max=1.5, help="0: mean motion, 1: as varied as people")] = 0.0,
-    smoothing: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="calms what trembles, closures apart; as the temperature if not given"),
-    ] = None,
+    smoothing: Annotated[float, typer.Option(min=0, max=1, help="calms what trembles, closures apart")] = 1.0,
     views: Annotated[int, typer.Option(help="1, 3 or 5: head poses over which motion is aggregated")] = 1,
     mood: Annotated[str, typer.Option(help="neutral, smile, sad, surprised or angry")] = "neutral",
     mood_strength: Annotated[float, typer.Option(min=0, max=1, help="how much of the mood shows")] = 1.0,
