@@ -24,7 +24,8 @@ class GateConfig:
     start, full: Speech probability (by the encoder's phonemes) that starts and fully opens it.
     voice_start, voice_full: The same for voice activity.
     hold_frames, close_frames: Frames it stays open after speech, and takes to close.
-    trust_frames, trusted: Frames for which phonemes may open it without voice activity, and how far.
+    certain_start, certain_full: Speech probability that starts and fully opens it without voice activity.
+    trust_frames, trusted: Frames for which it may, and how far.
     """
 
     start: float = 0.08
@@ -33,8 +34,10 @@ class GateConfig:
     voice_full: float = 0.5
     hold_frames: int = 10
     close_frames: int = 10
+    certain_start: float = 0.3
+    certain_full: float = 0.6
     trust_frames: float = 4.0
-    trusted: float = 0.6
+    trusted: float = 0.8
 
     def new_state(self) -> GateState:
         """A shut gate that trusts its phonemes."""
@@ -64,11 +67,13 @@ def open_gate(
     """(hop_frames,) gate values 0..1 of the hop's frames; changes `state`."""
     phonemes = _ramp(1.0 - features[:, SILENCE_INDEX], config.start, config.full)
     confirmed = float(_ramp(np.float32(voice), config.voice_start, config.voice_full))
+    certain = _ramp(1.0 - features[:, SILENCE_INDEX], config.certain_start, config.certain_full)
     out = np.zeros(hop_frames, np.float32)
     for i in range(hop_frames):
         heard = float(phonemes[i : i + 3].max())
-        wanted = heard * max(confirmed, config.trusted if state.trust >= 1.0 else 0.0)
-        _trust(state, heard, confirmed, config)
+        sure = float(certain[i])  # not in the look-ahead, where the onset of any noise looks like speech
+        wanted = max(heard * confirmed, sure * config.trusted if state.trust >= 1.0 else 0.0)
+        _trust(state, sure, confirmed, config)
         if wanted >= state.value:
             state.value = min(wanted, state.value + 0.5)
             state.quiet_frames = 0
