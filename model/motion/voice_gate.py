@@ -37,7 +37,7 @@ class GateConfig:
     certain_start: float = 0.3
     certain_full: float = 0.6
     trust_frames: float = 4.0
-    trusted: float = 0.8
+    trusted: float = 0.6
 
     def new_state(self) -> GateState:
         """A shut gate that trusts its phonemes."""
