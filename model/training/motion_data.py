@@ -12,7 +12,8 @@ Sounds go through the frozen speech encoder exactly as they are served.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.corpus_parts import CorpusItem, read_corpus
+from model.config import config_to_json
+from model.data.corpus_parts import MANIFEST, CorpusItem, read_corpus
 from model.data.features import load_clips
+from model.data.preparing.folder import PreparedFolder
 from model.diffusion.unet import STYLES
+from model.fetching import sha256_of
 from model.motion.face_points import MOUTH
 from model.motion.space import MOTION_SIZE
 from model.speech.log_mel import SILENCE, LogMel, LogMelState
@@ -35,7 +39,6 @@ from model.training.motion_targets import load_motion
 from model.training.speech_data import augment, normalise_batch
 
 BATCH_WINDOWS = 128
-GROUPS = ("filmed", "voices", "spoken", "noise")
 Array = NDArray[np.float32]
 
 
@@ -83,7 +86,13 @@ def train_items(
         makers["noise"] = lambda: _noise(corpus, config)
     if corpus is not None and coarticulation is not None:
         makers["spoken"] = lambda: _spoken(corpus, coarticulation, config)
-    return {name: _cached(_cache(folder, name, speech, config), make, hear) for name, make in makers.items()}
+    made_of = {"filmed": [_manifest(grid / "train")]}
+    if corpus is not None:
+        made_of |= {"voices": [*made_of["filmed"], corpus / MANIFEST], "noise": [corpus / MANIFEST]}
+        made_of["spoken"] = [corpus / MANIFEST, *([coarticulation] if coarticulation else [])]
+    return {
+        name: _cached(_cache(folder, name, speech, config, made_of[name]), make, hear) for name, make in makers.items()
+    }
 
 
 def held_out_items(grid: Path, speech: LoadedSpeech, folder: Path, config: HearingConfig) -> MotionItems:
@@ -93,7 +102,8 @@ def held_out_items(grid: Path, speech: LoadedSpeech, folder: Path, config: Heari
     def make() -> Iterator[Hearing]:
         return (Hearing(c.sound, motion[c.key], 0) for c in clips)
 
-    return _cached(_cache(folder, "val", speech, config), make, Heard(speech.model, config))
+    cache = _cache(folder, "val", speech, config, [_manifest(grid / "val")])
+    return _cached(cache, make, Heard(speech.model, config))
 
 
 class Heard:
@@ -223,10 +233,14 @@ def _some(corpus: Path, kind: str, minutes: float) -> Iterator[CorpusItem]:
             yield item
 
 
-def _cache(folder: Path, name: str, speech: LoadedSpeech, config: HearingConfig) -> Path:
-    amount = {"spoken": config.spoken_minutes, "noise": config.noise_minutes}.get(name, 0.0)
-    heard = f"{config.hop_frames}+{config.lookahead_frames}"
-    return folder / f"{name}-{speech.content_hash}-{heard}-{amount:g}.safetensors"
+def _manifest(prepared: Path) -> Path:
+    return PreparedFolder(prepared).manifest
+
+
+def _cache(folder: Path, name: str, speech: LoadedSpeech, config: HearingConfig, made_of: Sequence[Path]) -> Path:
+    """Where what was heard is kept: the name changes with the encoder, the config and the files it was made of."""
+    words = [speech.content_hash, config_to_json(config), *(sha256_of(path) for path in made_of if path.is_file())]
+    return folder / f"{name}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]}.safetensors"
 
 
 def _cached(path: Path, make: Callable[[], Iterator[Hearing]], hear: Heard) -> MotionItems:
@@ -237,7 +251,6 @@ def _cached(path: Path, make: Callable[[], Iterator[Hearing]], hear: Heard) -> M
 
 
 __all__ = [
-    "GROUPS",
     "Heard",
     "Hearing",
     "HearingConfig",

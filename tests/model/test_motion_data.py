@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from model.speech.speech_file import LoadedSpeech
 from model.speech.speech_model import SpeechConfig, SpeechModel
 from model.speech.stream import SpeechFeatures
 from model.speech.whisper_encoder import EncoderConfig
-from model.training.motion_data import stream_features
+from model.training.motion_data import HearingConfig, _cache, stream_features
 
 FRAMES, COLUMNS = 21, 84
 
@@ -44,3 +47,17 @@ def test_features_are_those_of_the_stream_at_every_phase(speech: SpeechModel, ho
         torch.testing.assert_close(committed.float(), wanted["committed"], atol=2e-3, rtol=2e-3)
         if ahead:
             torch.testing.assert_close(edge.float(), wanted["edge"], atol=2e-3, rtol=2e-3)
+
+
+def test_what_was_heard_is_heard_anew_when_its_files_change(tmp_path: Path, speech: SpeechModel) -> None:
+    loaded, made_of = LoadedSpeech(speech, "0" * 16), [tmp_path / "manifest.json"]
+    made_of[0].write_text("{}")
+
+    def place(config: HearingConfig) -> Path:
+        return _cache(tmp_path, "voices", loaded, config, made_of)
+
+    before = place(HearingConfig())
+    assert place(HearingConfig()) == before
+    assert place(HearingConfig(lookahead_frames=0)) != before
+    made_of[0].write_text('{"hours": 9}')
+    assert place(HearingConfig()) != before
