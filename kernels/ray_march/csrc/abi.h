@@ -2,7 +2,8 @@
 #pragma once
 #include <stdint.h>
 
-#define NLS_ABI_VERSION 2
+#define NLS_ABI_VERSION 3
+#define NLS_MOST_NODES 64  // of a layer's displacement grid, along a side
 #define NLS_API extern "C" __attribute__((visibility("default")))
 
 // Instruction sets, slowest first. "portable" is GCC vectors of four floats: SSE2, NEON or plain scalar code.
@@ -53,3 +54,7 @@ NLS_API int32_t nls_scene_render(NlsScene* scene, const NlsFrame* frame, float* 
 // rgba: (height, width, 4) premultiplied; underlay: (height, width, 3); out: (height * 3 / 2, width) I420.
 NLS_API int32_t nls_composite_i420(const float* rgba, const uint8_t* underlay, int32_t height, int32_t width,
                                    uint8_t* out, int32_t isa);
+// layer: (layer_side, layer_side, 4) premultiplied, read at each pixel's place plus the grid's displacement; grid: (nodes,
+// nodes, 2) x and y in half pictures, corners aligned; background, out: (height, width, 3).
+NLS_API int32_t nls_warp_layer(const uint8_t* layer, int32_t layer_side, const float* grid, int32_t nodes,
+                               const uint8_t* background, int32_t height, int32_t width, uint8_t* out);
