@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from model.config import config_from_json, config_to_dict, config_to_json
 from model.errors import AvatarError, CheckpointError, ConfigError
+from model.provenance.consent import Consent, ConsentPolicy, check_consent
 from model.radiance.camera import CameraConfig, CanonicalSpace, HeadPose, NeckConfig
 from model.radiance.compositor import Background
 from model.radiance.config import FieldConfig
@@ -39,16 +40,6 @@ RETRAIN = "train it again: nerf-lipsync train avatar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Consent:
-    """Who is shown, and who agreed, when."""
-
-    person: str
-    statement: str
-    given_by: str
-    date: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AvatarConfig:
     """avatar.json."""
 
@@ -66,6 +57,8 @@ class AvatarConfig:
     space: CanonicalSpace = field(default_factory=CanonicalSpace)
     background: Background = field(default_factory=Background)
     field_config: FieldConfig = field(default_factory=FieldConfig)
+    consent_hash: str = ""  # of the consent and field_hash; "" in avatars of before scope and expiry
+    consent_signature: str = ""  # Ed25519 over consent_hash, hexadecimal
 
 
 @dataclass(frozen=True)
@@ -77,19 +70,22 @@ class Avatar:
     arrays: dict[str, NDArray[np.generic]]
 
 
-def load_avatar(path: Path | str | None = None, *, motion_space: str | None = None) -> Avatar:
+def load_avatar(
+    path: Path | str | None = None, *, motion_space: str | None = None, policy: ConsentPolicy | None = None
+) -> Avatar:
     """Load an avatar folder (the shipped one by default) and check it.
 
     Args:
         motion_space: Hash of the motion space at hand; another one in the avatar is an error. None: unchecked.
+        policy: The operator's revocation list and trusted keys.
 
     Raises:
-        AvatarError: The folder or a file is missing, damaged, altered, lacks consent, or needs another motion space.
+        AvatarError: The folder or a file is missing, damaged, altered, lacks valid consent, or needs another
+            motion space.
     """
     folder = DEFAULT_AVATAR if path is None else Path(path)
     config = read_avatar_config(folder)
-    if not (config.consent.person.strip() and config.consent.statement.strip()):
-        raise AvatarError(f"avatar {config.name} has no consent statement in {folder / 'avatar.json'}")
+    check_consent(config, policy)
     if motion_space is not None and config.motion_space != motion_space:
         raise AvatarError(
             f"avatar {config.name} was trained with motion space {config.motion_space}, "

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from model.audio_file import read_audio
 from model.errors import InputError
 from model.pipeline import FPS, SAMPLE_RATE, AvatarPipeline
+from model.provenance.consent import ConsentPolicy
+from model.provenance.marker import MarkSettings
 from model.state import Controls, HopOutput
 
 AUDIO_OUT_HZ = 48_000
@@ -43,6 +45,8 @@ class RenderOptions:
     controls: Controls = field(default_factory=Controls)
     poses: Path | None = None
     motion_out: Path | None = None
+    marks: MarkSettings | None = field(default_factory=MarkSettings)
+    consent_policy: ConsentPolicy | None = None
 
 
 def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progress | None = None) -> int:
@@ -65,6 +69,8 @@ def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progr
         temperature=options.temperature,
         smoothing=options.smoothing,
         views=options.views,
+        marks=options.marks,
+        consent_policy=options.consent_policy,
     )
     motions = []
     partial = out.with_name(f".{out.name}.part.mp4")

@@ -29,6 +29,14 @@ def render(
     mood_strength: Annotated[float, typer.Option(min=0, max=1, help="how much of the mood shows")] = 1.0,
     head_motion: Annotated[float, typer.Option(min=0, max=1, help="how much the head nods and tilts to speech")] = 0.5,
     threads: Annotated[int, typer.Option(min=1, max=64, help="renderer threads")] = 2,
+    no_visible_mark: Annotated[bool, typer.Option("--no-visible-mark", help="leave the label out")] = False,
+    mark_text: Annotated[str, typer.Option(help="the label: 1..12 of A-Z, 0-9, space, - and .")] = "AI",
+    mark_key: Annotated[
+        Path | None, typer.Option(envvar="NERF_LIPSYNC_MARK_KEY", help="file with the invisible mark's key")
+    ] = None,
+    instance_id: Annotated[int, typer.Option(help="0..1048575, carried by the invisible mark")] = 0,
+    revoked: Annotated[Path | None, typer.Option(envvar="NERF_LIPSYNC_REVOKED", help="revocation list (JSON)")] = None,
+    trusted_keys: Annotated[Path | None, typer.Option(help="PEM public keys: signed consent only")] = None,
     motion_out: Annotated[Path | None, typer.Option(help="npz with motion and ARKit coefficients")] = None,
 ) -> None:
     """Make a video of an avatar saying what is in an audio file."""
@@ -36,6 +44,8 @@ def render(
     from rich.progress import Progress
 
     from model.errors import InputError
+    from model.provenance.consent import ConsentPolicy
+    from model.provenance.marker import MarkSettings
     from model.render_video import RenderOptions, render_video
     from model.state import Controls
 
@@ -58,6 +68,8 @@ def render(
         ),
         poses=poses,
         motion_out=motion_out,
+        marks=MarkSettings(visible=not no_visible_mark, text=mark_text, instance=instance_id, key_file=mark_key),
+        consent_policy=ConsentPolicy.read(revoked, trusted_keys),
     )
     with Progress(transient=True) as bar:
         task = bar.add_task("rendering", total=None)

@@ -59,7 +59,8 @@ def test_round_trip(folder: Path) -> None:
     about = describe(avatar)
     assert about["name"] == "test"
     assert about["consent"] == {
-        "person": "nobody", "statement": "invented", "given_by": "test", "date": "2026-01-01"
+        "person": "nobody", "statement": "invented", "given_by": "test", "date": "2026-01-01",
+        "scope": "", "expires": None,
     }  # fmt: skip
 
 

@@ -1,0 +1,58 @@
+"""`nerf-lipsync mark`: find the invisible mark in a video."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def mark() -> None:
+    """Marks that say a video is synthetic."""
+
+
+@app.command()
+def detect(
+    source: Annotated[str, typer.Argument(help="video file, or http(s) address of one")],
+    key: Annotated[
+        Path | None, typer.Option(envvar="NERF_LIPSYNC_MARK_KEY", help="file with the key; the public one if not given")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of text")] = False,
+) -> None:
+    """Look for the mark. Exit code 0: found, 1: none, 2: the source cannot be read."""
+    from model.provenance.invisible import THRESHOLD
+    from model.provenance.marker import read_key
+    from model.provenance.video_marks import detect_in_video
+
+    found = detect_in_video(source, key=read_key(key))
+    payload = found.payload
+    if as_json:
+        about = {
+            "found": payload is not None,
+            "instance": None if payload is None else payload.instance,
+            "day": None if payload is None else payload.day.isoformat(),
+            "score": round(found.score, 2),
+            "threshold": THRESHOLD,
+            "scale": round(found.scale, 3),
+            "bit_error_rate": found.bit_error_rate,
+        }
+        typer.echo(json.dumps(about))
+    elif payload is None:
+        typer.echo(f"no mark found (score {found.score:.1f}, needs {THRESHOLD:.1f}); that does not prove it was filmed")
+    else:
+        typer.echo(
+            f"synthetic: made by instance {payload.instance} on {payload.day} "
+            f"(score {found.score:.1f}, scale {found.scale:.2f}, {found.bit_error_rate:.1%} of code bits corrected)"
+        )
+    if payload is None:
+        raise typer.Exit(1)
+
+
+def register(app_: typer.Typer) -> None:
+    """Add the group to the application."""
+    app_.add_typer(app, name="mark")
