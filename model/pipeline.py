@@ -18,15 +18,17 @@ from model.motion.idle import IdleMotion
 from model.motion.mood import Moods
 from model.motion.rest_pose import rest_pose_on
 from model.motion.retarget import Retarget
-from model.motion.space import LID_CODES, load_motion_space
+from model.motion.space import GAZE_CODES, LID_CODES, load_motion_space
 from model.motion_stack import ASSETS
+from model.provenance.consent import ConsentPolicy
+from model.provenance.marker import FrameMarker, MarkSettings
 from model.radiance.camera import HeadPose
 from model.radiance.serving import AvatarRenderer
 from model.speech.encoder_graph import best_device
 from model.speech.log_mel import check_audio
 from model.speech.speech_model import PROSODY_SLICE
 from model.speech_to_motion import SpeechToMotion
-from model.state import Controls, HopOutput, StreamState
+from model.state import Controls, HopOutput, ShownAvatar, StreamState
 
 FPS = 25
 SAMPLE_RATE = 16_000
@@ -61,10 +63,13 @@ class AvatarPipeline:
 
     def __init__(self, drive: SpeechToMotion, renderer: AvatarRenderer, retarget: Retarget, spec: PipelineSpec) -> None:
         self._space = load_motion_space()
-        self.drive = replace(drive, rest_motion=rest_pose_on(drive.rest_motion, retarget, self._space))
-        self.renderer = renderer
-        self.retarget = retarget
+        self._speaker_rest = drive.rest_motion
+        self.shown = ShownAvatar(renderer, retarget, rest_pose_on(drive.rest_motion, retarget, self._space))
+        self.drive = replace(drive, rest_motion=self.shown.rest_motion)
         self.spec = spec
+        self.marker: FrameMarker | None = None
+        self._consent_policy: ConsentPolicy | None = None
+        self.arkit_names = self._space.arkit_names
         self._moods = Moods(self._space)
         self._head_motion = HeadMotion()
 
@@ -83,11 +88,14 @@ class AvatarPipeline:
         views: int = 1,
         backend: Backend = "auto",
         instruction_set: str = "auto",
+        marks: MarkSettings | None = None,
+        consent_policy: ConsentPolicy | None = None,
     ) -> AvatarPipeline:
         """Load the models of a folder (None: the shipped ones) and an avatar folder (None: the default avatar).
 
         `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on a GPU if there
         is one. `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
+        Frames are marked as `marks` says; with None, for measurements of the bare picture, they are not.
 
         Raises:
             ModelError: Something is missing, damaged, or made for other weights.
@@ -101,7 +109,7 @@ class AvatarPipeline:
             num_views=views,
             device=best_device(),
         )
-        loaded = load_avatar(avatar, motion_space=load_motion_space().hash)
+        loaded = load_avatar(avatar, motion_space=load_motion_space().hash, policy=consent_policy)
         renderer = AvatarRenderer(
             loaded, size_px=size, threads=threads, backend=backend, instruction_set=instruction_set
         )
@@ -114,21 +122,53 @@ class AvatarPipeline:
             instruction_set=renderer.marcher.instruction_set,
             num_steps=steps,
         )
-        return cls(drive, renderer, Retarget.load(loaded.folder), spec)
+        pipeline = cls(drive, renderer, Retarget.load(loaded.folder), spec)
+        pipeline._consent_policy = consent_policy
+        if marks is not None:
+            pipeline.marker = FrameMarker(marks, size=size, mouth_box=loaded.config.mouth_box)
+        return pipeline
+
+    @property
+    def renderer(self) -> AvatarRenderer:
+        """Of the avatar it was loaded with."""
+        return self.shown.renderer
+
+    @property
+    def retarget(self) -> Retarget:
+        """Of the avatar it was loaded with."""
+        return self.shown.retarget
+
+    def load_shown(self, avatar: Path | str) -> ShownAvatar:
+        """Load another avatar, to be shown in sessions of this pipeline; may run in another thread than `step`.
+
+        Raises:
+            ModelError: Its folder is missing, damaged, or made for another motion space.
+        """
+        loaded = load_avatar(avatar, motion_space=self._space.hash, policy=self._consent_policy)
+        renderer = self.renderer.like(loaded)
+        retarget = Retarget.load(loaded.folder)
+        return ShownAvatar(renderer, retarget, rest_pose_on(self._speaker_rest, retarget, self._space))
 
     @property
     def mouth_box(self) -> tuple[float, float, float, float]:
         """Where the mouth is in the frontal picture: x0, y0, x1, y1 as shares of its size."""
         return self.renderer.avatar.config.mouth_box
 
-    def new_state(self, seed: int) -> StreamState:
-        """State of a session that has heard nothing; equal seeds and audio give equal frames."""
+    def new_state(self, seed: int, *, shown: ShownAvatar | None = None, first_frame: int = 0) -> StreamState:
+        """State of a session that has heard nothing; equal seeds and audio give equal frames.
+
+        `shown` is its avatar (None: the one loaded first). `first_frame` is the absolute index of the first frame it
+        will make: a stream that begins anew goes on with the idle motion it had.
+        """
+        shown = shown or self.shown
         return StreamState(
             seed=seed,
-            drive=self.drive.new_state(seed),
+            drive=replace(self.drive, rest_motion=shown.rest_motion).new_state(seed),
             idle=IdleMotion(seed),
             head=HeadMotionState(seed),
-            next_frame=-self.spec.lookahead_frames,
+            first_frame=first_frame,
+            next_frame=first_frame - self.spec.lookahead_frames,
+            shown=shown,
         )
 
     def step(
@@ -163,8 +203,10 @@ class AvatarPipeline:
         clock.lap("encoder")
         moved = self.drive.move(features, drives)
         clock.lap("sampler")
-        decoded = self.drive.finish(moved, features, drives)
-        face = self.retarget(self._space.clamp(decoded))
+        faces = [s.shown or self.shown for s in states]
+        decoded = self.drive.finish(moved, features, drives, [face.rest_motion for face in faces])
+        clamped = self._space.clamp(decoded)
+        face = np.stack([shown.retarget(motion) for shown, motion in zip(faces, clamped, strict=True)])
         prosody = features[:, : self.spec.hop_frames, PROSODY_SLICE].numpy()
         heads = [
             self._head_motion(heard, state.drive.gate.value, state.next_frame, state.head)
@@ -172,6 +214,10 @@ class AvatarPipeline:
         ]
         clock.lap("decode")
         return SpokenMotion(face, np.stack(heads), clock.stage_ms)
+
+    def arkit(self, motion: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The 52 ARKit coefficients (n, 52) of motion (n, 32), 0..1, in the order of `arkit_names`."""
+        return self._space.to_arkit(motion)
 
     def _render(
         self,
@@ -181,22 +227,28 @@ class AvatarPipeline:
         state: StreamState,
         stage_ms: dict[str, float],
     ) -> HopOutput:
-        skip = max(0, -state.next_frame)  # frames before the stream began are not made
+        skip = max(0, state.first_frame - state.next_frame)  # frames before the stream began are not made
+        renderer = (state.shown or self.shown).renderer
         size = self.spec.size
         count = max(0, self.spec.hop_frames - skip)
         frames = np.empty((count, size * 3 // 2, size), np.uint8)
         stage_ms |= {"render": 0.0, "color": 0.0}
-        shown = motion[skip:].copy()
+        shown, head = motion[skip:].copy(), np.zeros((count, 3), np.float32)
         for i in range(count):
             sway_deg = self._animate(shown[i], control, state, state.next_frame + skip + i)
             pose = _pose(control, sway_deg + head_deg[skip + i])
             start = time.perf_counter()
-            rgba = self.renderer.render_head(shown[i], pose)
+            head[i] = pose.yaw_deg, pose.pitch_deg, pose.roll_deg
+            rgba = renderer.render_head(shown[i], pose)
             middle = time.perf_counter()
-            frames[i] = self.renderer.composite(rgba)
+            frames[i] = renderer.composite(rgba, control.background, pose)
             stage_ms["render"] += (middle - start) * 1000.0
             stage_ms["color"] += (time.perf_counter() - middle) * 1000.0
-        return HopOutput(state.next_frame + skip, frames, shown, stage_ms)
+        if self.marker is not None:
+            start = time.perf_counter()
+            self.marker.mark(frames)
+            stage_ms["color"] += (time.perf_counter() - start) * 1000.0
+        return HopOutput(state.next_frame + skip, frames, shown, stage_ms, head)
 
     def _animate(
         self, motion: NDArray[np.float32], control: Controls, state: StreamState, frame: int
@@ -205,6 +257,8 @@ class AvatarPipeline:
         idle = state.idle.motion(frame)
         if not control.idle:
             idle[LID_CODES.stop :] = 0.0
+        if control.gaze_rad is not None:
+            idle[GAZE_CODES] = control.gaze_rad
         motion += idle
         self._moods.add(motion, control.mood, control.mood_strength, state.mood, speaking=state.drive.gate.value)
         return state.idle.head_deg(frame) if control.idle else np.zeros(3, np.float32)

@@ -131,11 +131,17 @@ class SpeechToMotion:
             return self.stack.decode(self.sample(features, states))[:, -self.hop_frames :]
         return np.array(self.views.step(features, [s.motion for s in states]).numpy())
 
-    def finish(self, motion: Array, features: Tensor, states: Sequence[DriveState]) -> Array:
-        """The same motion, blended to rest where nobody speaks, and smoothed; changes it and the states."""
+    def finish(
+        self, motion: Array, features: Tensor, states: Sequence[DriveState], rests: Sequence[Array] | None = None
+    ) -> Array:
+        """The same motion, blended to rest where nobody speaks, and smoothed; changes it and the states.
+
+        `rests` holds a rest pose (32,) for each session; None takes `rest_motion` for all.
+        """
         for row, state in enumerate(states):
+            rest = self.rest_motion if rests is None else rests[row]
             share = open_gate(features[row].numpy(), state.voice.probability, state.gate, self.hop_frames, self.gate)
-            motion[row] = self.rest_motion + share[:, None] * (motion[row] - self.rest_motion)
+            motion[row] = rest + share[:, None] * (motion[row] - rest)
             if self.smoother is not None:
                 motion[row] = self.smoother(motion[row], state.smooth)
         return motion

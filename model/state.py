@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,33 @@ from model.errors import InputError
 from model.motion.head_motion import HeadMotionState
 from model.motion.idle import IdleMotion
 from model.motion.mood import NEUTRAL, MoodState, check_mood
+from model.motion.retarget import Retarget
+from model.motion.space import Motion
+from model.radiance.compositor import Backdrop
+from model.radiance.serving import AvatarRenderer
 from model.speech_to_motion import DriveState
+
+LARGEST_TURN_DEG = 90.0
+LARGEST_GAZE_RAD = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class ShownAvatar:
+    """A loaded avatar: its renderer, how the speaker's motion becomes its own, and its mouth at rest (32,)."""
+
+    renderer: AvatarRenderer
+    retarget: Retarget
+    rest_motion: Motion
+
+    @property
+    def name(self) -> str:
+        """As avatar.json names it."""
+        return self.renderer.avatar.config.name
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory it takes, about: its arrays, and as much again for the kernel's copies and the backgrounds."""
+        return 2 * sum(array.nbytes for array in self.renderer.avatar.arrays.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +47,7 @@ class Controls:
     """What may be asked of an avatar while it speaks. Angles in degrees turn the head, not the camera.
 
     Raises:
-        InputError: There is no such mood, or a strength is not 0..1.
+        InputError: There is no such mood, a strength is not 0..1, or an angle is too large or not a number.
     """
 
     yaw_deg: float = 0.0
@@ -29,12 +57,20 @@ class Controls:
     mood: str = NEUTRAL  # one of `model.motion.mood.MOODS`
     mood_strength: float = 1.0  # 0..1
     head_motion: float = 0.5  # 0..1: how much the head nods and tilts to speech
+    gaze_rad: tuple[float, float] | None = None  # yaw to the subject's left, pitch up; None: gaze wanders
+    background: Backdrop | None = None  # None: the avatar's own
 
     def __post_init__(self) -> None:
         check_mood(self.mood)
         for name, value in (("mood_strength", self.mood_strength), ("head_motion", self.head_motion)):
             if not 0.0 <= value <= 1.0:
                 raise InputError(f"{name} must be 0..1, got {value}")
+        for name, angle in (("yaw_deg", self.yaw_deg), ("pitch_deg", self.pitch_deg), ("roll_deg", self.roll_deg)):
+            if not abs(angle) <= LARGEST_TURN_DEG:
+                raise InputError(f"{name} must be within +-{LARGEST_TURN_DEG:g}, got {angle}")
+        for angle in self.gaze_rad or ():
+            if not (math.isfinite(angle) and abs(angle) <= LARGEST_GAZE_RAD):
+                raise InputError(f"gaze_rad must be within +-{LARGEST_GAZE_RAD}, got {self.gaze_rad}")
 
 
 @dataclass
@@ -46,7 +82,15 @@ class StreamState:
     idle: IdleMotion
     head: HeadMotionState
     mood: MoodState = field(default_factory=MoodState)
-    next_frame: int = 0  # absolute index of the hop's first frame; negative until the look-ahead is filled
+    next_frame: int = 0  # absolute index of the hop's first frame; below `first_frame` until the look-ahead is filled
+    first_frame: int = 0
+    shown: ShownAvatar | None = None  # None: the pipeline's own
+
+    def snapshot(self) -> StreamState:
+        """A copy that goes its own way; the avatar is shared."""
+        return replace(
+            self, drive=copy.deepcopy(self.drive), head=copy.deepcopy(self.head), mood=copy.deepcopy(self.mood)
+        )
 
 
 @dataclass(frozen=True)
@@ -59,3 +103,4 @@ class HopOutput:
     stage_ms: dict[str, float]
     """mel (with voice activity), encoder, sampler (with the latents' decoder), decode (what finishes motion), render,
     color; shared work divided by the batch."""
+    head_deg: NDArray[np.float32] | None = None  # (n, 3): yaw, pitch, roll as shown

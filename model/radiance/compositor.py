@@ -1,6 +1,7 @@
-"""What stands behind the head: the torso layer over a background color or gradient. NumPy only.
+"""What stands behind the head: the torso layer over a color, a gradient or a picture. NumPy only.
 
-Composed once per size and background into the opaque underlay that the kernel draws the head over.
+A still torso is composed once per size and background into the opaque underlay that the kernel draws the head over; one
+that follows the head is laid over the background anew for every frame (`kernels.layer`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigError
+
+MOST_BLUR = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +34,43 @@ class Background:
         return np.repeat(rows[:, None], size_px, 1)
 
 
+@dataclass(frozen=True, eq=False)
+class PictureBackground:
+    """A picture behind the avatar, cut to a square around its middle; told apart by identity.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        blur_share: Standard deviation of a Gaussian blur, of the square's side; 0: sharp.
+
+    Raises:
+        ConfigError: Not such a picture, or the blur is not in 0..0.2.
+    """
+
+    rgb: NDArray[np.uint8]
+    blur_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        shape = self.rgb.shape
+        if len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < 2 or self.rgb.dtype != np.uint8:
+            raise ConfigError(f"a background picture is (H, W, 3) uint8, got {shape} {self.rgb.dtype}")
+        if not 0 <= self.blur_share <= MOST_BLUR:
+            raise ConfigError(f"blur must be in 0..{MOST_BLUR} of the picture's side, got {self.blur_share}")
+
+    def picture(self, size_px: int) -> NDArray[np.float32]:
+        """(size, size, 3), 0..255."""
+        height, width = self.rgb.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        small = resize_area(self.rgb[top : top + side, left : left + side].astype(np.float32), size_px)
+        return small if self.blur_share == 0 else blurred(small, self.blur_share * size_px)
+
+
+Backdrop = Background | PictureBackground
+
+
 def compose_underlay(
     torso: NDArray[np.uint8],  # (S, S, 4) premultiplied
-    background: Background,
+    background: Backdrop,
     size_px: int,
 ) -> NDArray[np.uint8]:
     """Opaque (size, size, 3) uint8 picture of torso over background."""
@@ -41,6 +78,18 @@ def compose_underlay(
     return np.clip(np.rint(layer[..., :3] + (1 - layer[..., 3:] / 255) * background.picture(size_px)), 0, 255).astype(
         np.uint8
     )
+
+
+def blurred(picture: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+    """Gaussian blur of (S, S, C); edges repeat."""
+    radius = max(1, round(3 * sigma_px))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2)
+    taps /= taps.sum()
+    for axis in (0, 1):
+        padding = [(radius, radius) if i == axis else (0, 0) for i in range(3)]
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(picture, padding, "edge"), len(taps), axis=axis)
+        picture = windows @ taps.astype(np.float32)
+    return np.asarray(picture, np.float32)
 
 
 def resize_area(picture: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:

@@ -22,6 +22,8 @@ def export_tensors(field: RadianceField, torso: TorsoLayer, occupancy: Occupancy
         "occupancy_bits": torch.from_numpy(np.packbits(occupancy.occupied.numpy().reshape(-1))),
         "torso": torch.from_numpy(torso.picture()),
     }
+    if torso.moves:
+        tensors |= {"torso_mix": torso.mix.detach().float(), "torso_basis": torso.basis.detach().half()}
     for name in LAYERS:
         layer = getattr(field, name)
         tensors[f"{name}.weight"] = layer.weight.detach().float()

@@ -21,12 +21,12 @@ CHUNK_RAYS = 8192
 
 
 class Intrinsics(NamedTuple):
-    """Pinhole in pixels."""
+    """Pinhole in pixels; tensors (R,) where rays differ."""
 
-    fx: float
-    fy: float
-    cx: float
-    cy: float
+    fx: float | Tensor
+    fy: float | Tensor
+    cx: float | Tensor
+    cy: float | Tensor
 
 
 def ray_directions(columns: Tensor, rows: Tensor, lens: Intrinsics, rotation: Tensor) -> Tensor:

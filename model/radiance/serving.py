@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 from kernels.backend import Backend
 from kernels.color import composite_i420
+from kernels.layer import warp_layer
 from kernels.ray_march import FieldArrays, FrameInputs, RayMarcher
 from model.avatar import Avatar, AvatarConfig
 from model.errors import InputError
-from model.radiance.camera import HeadPose, cam_to_canonical, head_matrix
-from model.radiance.compositor import Background, compose_underlay
+from model.radiance.camera import CanonicalSpace, HeadPose, cam_to_canonical, head_matrix
+from model.radiance.compositor import Backdrop, compose_underlay, resize_area
 from model.radiance.config import MOTION_GAINS, ROTATION_SCALE_RAD
 
 MAX_UNDERLAYS = 16
@@ -91,7 +92,7 @@ class AvatarRenderer:
         avatar: Avatar,
         *,
         size_px: int = 256,
-        background: Background | None = None,
+        background: Backdrop | None = None,
         threads: int = 1,
         backend: Backend = "auto",
         instruction_set: str = "auto",
@@ -104,32 +105,95 @@ class AvatarRenderer:
         )
         self._backend: Backend = backend
         self._torso = np.asarray(avatar.arrays["torso"], np.uint8)
-        self._underlays: dict[Background, NDArray[np.uint8]] = {}
+        self._following = FollowingTorso(avatar, size_px) if "torso_mix" in avatar.arrays else None
+        self._underlays: dict[Backdrop, NDArray[np.uint8]] = {}
         self._rgba = np.empty((size_px, size_px, 4), np.float32)
         self.underlay(background or avatar.config.background)
         self.background = background or avatar.config.background
 
+    def like(self, avatar: Avatar) -> AvatarRenderer:
+        """A renderer of another avatar with this one's size, threads, backend and instruction set."""
+        marcher = self.marcher
+        return AvatarRenderer(
+            avatar,
+            size_px=self.size_px,
+            threads=marcher.threads,
+            backend=self._backend,
+            instruction_set=marcher.instruction_set,
+        )
+
     def render(
-        self, motion: NDArray[np.float32], pose: HeadPose, background: Background | None = None
+        self, motion: NDArray[np.float32], pose: HeadPose, background: Backdrop | None = None
     ) -> NDArray[np.uint8]:
         """I420 picture (size * 3 // 2, size) uint8 of motion (32,) and head pose."""
-        return self.composite(self.render_head(motion, pose), background)
+        return self.composite(self.render_head(motion, pose), background, pose)
 
     def render_head(self, motion: NDArray[np.float32], pose: HeadPose) -> NDArray[np.float32]:
         """Premultiplied RGBA (size, size, 4) of the head alone; overwritten by the next call."""
         return self.marcher.render(self.conditioner.frame_inputs(motion, pose, self.size_px), self._rgba)
 
-    def composite(self, rgba: NDArray[np.float32], background: Background | None = None) -> NDArray[np.uint8]:
-        """Head over torso and background, as I420."""
-        return composite_i420(rgba, self.underlay(background or self.background), backend=self._backend)
+    def composite(
+        self, rgba: NDArray[np.float32], background: Backdrop | None = None, pose: HeadPose | None = None
+    ) -> NDArray[np.uint8]:
+        """Head over torso and background, as I420; the torso as the pose moves it, if it does."""
+        under = self.underlay(background or self.background, pose)
+        return composite_i420(rgba, under, backend=self._backend)
 
-    def underlay(self, background: Background) -> NDArray[np.uint8]:
+    def underlay(self, background: Backdrop, pose: HeadPose | None = None) -> NDArray[np.uint8]:
         """Opaque torso over background (size, size, 3), kept for the few backgrounds in use."""
+        behind = self._behind(background)
+        if self._following is None:
+            return behind
+        rotvec = (pose or self.avatar.config.rest_pose).rotation_vector()
+        return self._following.over(behind, rotvec, head_matrix(rotvec, self.avatar.config.neck), self._backend)
+
+    def _behind(self, background: Backdrop) -> NDArray[np.uint8]:
+        follows = self._following is not None
         if background not in self._underlays:
             if len(self._underlays) >= MAX_UNDERLAYS:
                 self._underlays.pop(next(iter(self._underlays)))
-            self._underlays[background] = compose_underlay(self._torso, background, self.size_px)
+            torso = np.zeros_like(self._torso) if follows else self._torso
+            self._underlays[background] = compose_underlay(torso, background, self.size_px)
         return self._underlays[background]
+
+    def underlay_at(
+        self, rotvec: NDArray[np.floating], head_to_world: NDArray[np.floating], background: Backdrop | None = None
+    ) -> NDArray[np.uint8]:
+        """The same for a head anywhere (4, 4), as filmed heads are."""
+        behind = self._behind(background or self.background)
+        return behind if self._following is None else self._following.over(behind, rotvec, head_to_world, self._backend)
+
+
+class FollowingTorso:
+    """A torso layer that moves with the head (`model.radiance.torso`), at one picture size."""
+
+    def __init__(self, avatar: Avatar, size_px: int) -> None:
+        torso = resize_area(np.asarray(avatar.arrays["torso"], np.float32), size_px)
+        self._layer = np.ascontiguousarray(np.clip(np.rint(torso), 0, 255), np.uint8)
+        self._mix = _float32(avatar.arrays["torso_mix"])
+        self._basis = np.ascontiguousarray(_float32(avatar.arrays["torso_basis"]).transpose(2, 3, 1, 0))
+        self._space = avatar.config.space
+
+    def over(
+        self,
+        background: NDArray[np.uint8],
+        rotvec: NDArray[np.floating],  # (3,) rad
+        head_to_world: NDArray[np.floating],  # (4, 4)
+        backend: Backend = "auto",
+    ) -> NDArray[np.uint8]:
+        """The torso at a head pose over an opaque background (size, size, 3)."""
+        pose = torso_pose(rotvec, head_to_world, self._space)
+        grid = np.ascontiguousarray(self._basis @ (self._mix @ pose), np.float32)
+        return warp_layer(self._layer, grid, background, backend=backend)
+
+
+def torso_pose(
+    rotvec: NDArray[np.floating], head_to_world: NDArray[np.floating], space: CanonicalSpace
+) -> NDArray[np.float32]:
+    """(6,) what a torso follows: rotation vector over its scale, shift of the head's centre in canonical units."""
+    centre = np.asarray(space.centre)
+    shift = (head_to_world[:3, :3] @ centre + head_to_world[:3, 3] - centre) / space.scale
+    return np.concatenate([np.asarray(rotvec) / ROTATION_SCALE_RAD, shift]).astype(np.float32)
 
 
 def field_arrays(avatar: Avatar) -> FieldArrays:
