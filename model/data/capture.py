@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from model.radiance.camera import CameraConfig, NeckConfig
 
 HEAD_LABELS = (1, 3)  # head with neck, eyes and hair; mouth interior
 CACHE_VERSION = 1
+ORBIT = "orbit"  # split and kind of frames seen by a moving camera: the torso layer says nothing about them
 EYE_LANDMARKS = (slice(36, 42), slice(42, 48))
 
 
@@ -39,9 +41,16 @@ class CaptureFrames:
     eye_boxes: NDArray[np.float32]  # (F, 2, 4)
     kind: tuple[str, ...]
     files: tuple[str, ...]
+    lens: NDArray[np.float32] | None = None  # (F, 4) fx, fy, cx, cy at `size_px` where frames differ; None: one camera
+    clip: NDArray[np.int64] | None = None  # (F,) which clip a frame is from, for exposure; None: all of one
 
     def __len__(self) -> int:
         return len(self.rgba)
+
+    def first(self, count: int) -> CaptureFrames:
+        """The first `count` frames."""
+        arrays: dict[str, Any] = {k: v[:count] for k, v in vars(self).items() if isinstance(v, np.ndarray | tuple)}
+        return replace(self, **arrays)
 
     def head_only(self, index: int) -> NDArray[np.float32]:
         """(S, S, 4) premultiplied, 0..1: the picture under the head labels (exact up to mixed border pixels)."""
@@ -133,7 +142,7 @@ class Capture:
             cam_to_world=np.array([f["cam_to_world"] for f in entries], np.float64),
             mouth_box=_padded_box(lips, size_px, 0.25),
             eye_boxes=np.stack([_padded_box(points[:, eye], size_px, 0.45) for eye in EYE_LANDMARKS], 1),
-            kind=tuple(str(f.get("kind") or "") for f in entries),
+            kind=tuple(ORBIT if f["split"] == ORBIT else str(f.get("kind") or "") for f in entries),
             files=tuple(f["file"] for f in entries),
         )
 
@@ -155,6 +164,27 @@ class Capture:
             np.savez(partial, rgba=rgba, head=head)
             partial.replace(stored)
         return rgba, head
+
+
+def join_frames(parts: Sequence[CaptureFrames]) -> CaptureFrames:
+    """Several sets of frames as one. Lenses and clip numbers are kept where all sets have them.
+
+    Raises:
+        DataError: The sets differ in size, or only some have lenses.
+    """
+    first = parts[0]
+    sizes, with_lens = {p.size_px for p in parts}, {p.lens is None for p in parts}
+    if len(sizes) > 1 or len(with_lens) > 1:
+        raise DataError(f"frames of {sorted(sizes)} px, some with a lens of their own, cannot be joined")
+    arrays = ("rgba", "head", "motion", "rotvec", "head_to_world", "cam_to_world", "mouth_box", "eye_boxes")
+    optional = [name for name in ("lens", "clip") if all(getattr(p, name) is not None for p in parts)]
+    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in (*arrays, *optional)}
+    return CaptureFrames(
+        size_px=first.size_px,
+        kind=tuple(k for p in parts for k in p.kind),
+        files=tuple(f for p in parts for f in p.files),
+        **joined,
+    )
 
 
 def load_motion(path: Path) -> NDArray[np.float32]:

@@ -6,12 +6,11 @@ comes from (seed, step) alone.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +19,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.data.capture import Capture, CaptureFrames
-from model.errors import ConfigError, ModelError
-from model.face.ict_head import IctHead
-from model.radiance.camera import CameraConfig, CanonicalSpace, cam_to_canonical
-from model.radiance.config import FieldConfig
+from model.data.capture import CaptureFrames
+from model.errors import ModelError
+from model.radiance.camera import CameraConfig, CanonicalSpace, NeckConfig, cam_to_canonical
 from model.radiance.field import RadianceField
 from model.radiance.occupancy import OccupancyGrid, WeightTracker, close_gaps, dilate, refine
-from model.radiance.renderer import Intrinsics
+from model.radiance.serving import torso_pose
 from model.radiance.torso import TorsoLayer
+from model.training.avatar_config import PRESETS, AvatarTrainingConfig
 from model.training.avatar_start import first_torso, visual_hull
-from model.training.avatar_step import LossWeights, RayEmphasis, composite_loss, march, smoothness
-from model.training.ray_sampling import RayBatch, RaySampler, RayShares, halve
+from model.training.avatar_step import LossWeights, RayEmphasis, Stage, composite_loss, march, smoothness
+from model.training.patches import mouth_patch, patch_loss
+from model.training.ray_sampling import RayBatch, RaySampler, halve
+from model.training.refinement import Refinement
+from model.training.turned_views import Anchor, turned_loss
 from model.training.warp_init import HeadMesh, face_warp, initialise_warp, neck_warp
+
+__all__ = ["PRESETS", "AvatarTraining", "AvatarTrainingConfig", "run_training"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,65 +45,21 @@ SEED_STRIDE = 1_000_003
 SMOOTHNESS_EVERY = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AvatarTrainingConfig:
-    """Length, sizes, rates and losses. Shares are of `steps`."""
-
-    steps: int
-    size_px: int
-    half_size_share: float = 0.0  # trained at half the size until then
-    field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
-    shares: RayShares = dataclasses.field(default_factory=RayShares)
-    losses: LossWeights = dataclasses.field(default_factory=LossWeights)
-    frames_per_step: int = 8
-    samples_per_step: int = 40_000  # of the visibility pass; the number of rays follows
-    max_rays: int = 4500
-    plane_rate: float = 1.5e-2
-    network_rate: float = 4e-3
-    warp_rate: float = 4e-4
-    torso_rate: float = 1e-3
-    warmup_steps: int = 50
-    decay_start: float = 0.15
-    final_rate: float = 0.02
-    motion_noise: float = 0.03
-    swapped_frames: int = 2  # per step: conditioned on another frame's head rotation, see `_emphasis`
-    swapped_color: float = 0.1
-    spread_start: float = 0.1  # depth spread fades in from here over as long again
-    prune_start: int = 150
-    prune_every: int = 50
-    prune_threshold: float = 0.03
-    prune_decay: float = 0.6
-    tight_prune_decay: float = 0.93  # slower, so that a rare expression keeps its voxels
-    grid_size: int = 64
-    tight_grid_share: float = 0.3  # from here on most steps march the grid without its dilation
-    tight_grid_every: int = 8  # ... all but every so many-th, which finds matter that has moved
-    fine_grid_share: float = 0.15  # from here on the occupancy has twice the resolution
-    warp_frames: int = 300
-    save_every: int = 2000
-    log_every: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.size_px < 8:
-            raise ConfigError(f"need steps >= 1 and size_px >= 8, got {self.steps}, {self.size_px}")
-        if self.half_size_share > 0 and self.size_px % 2:
-            raise ConfigError(f"progressive training needs an even size, got {self.size_px}")
-
-
-PRESETS = {
-    "preview": AvatarTrainingConfig(steps=6_000, size_px=128),
-    "standard": AvatarTrainingConfig(steps=28_000, size_px=256, half_size_share=0.2),
-}
-
-
 class AvatarTraining:
     """The trained parts, their optimiser and occupancy; `step` counts finished steps."""
 
-    def __init__(self, config: AvatarTrainingConfig, frames: CaptureFrames, camera: CameraConfig) -> None:
+    def __init__(
+        self,
+        config: AvatarTrainingConfig,
+        frames: CaptureFrames,
+        camera: CameraConfig,
+        neck: NeckConfig | None = None,
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config = config
         self.camera = camera
         self.space = CanonicalSpace()
+        self.neck = neck or NeckConfig()
         self.field = RadianceField(config.field)
         self.samplers = {config.size_px: RaySampler(frames, config.shares)}
         if config.half_size_share > 0:
@@ -116,16 +75,24 @@ class AvatarTraining:
         )
         self.motion = torch.from_numpy(frames.motion)
         self.rotvec = torch.from_numpy(frames.rotvec)
-        self.torso = TorsoLayer(first_torso(frames))
-        hull = visual_hull(frames, self.cameras, self._lens(frames.size_px), config.grid_size)
-        self.occupancy = OccupancyGrid(hull)
-        self.tight = self.occupancy
-        self.tracker = WeightTracker(config.grid_size, hull)
-        self.modules = nn.ModuleDict({"field": self.field, "torso": self.torso})
+        self.lenses = frame_lenses(frames, camera)
+        self.poses = torso_poses(frames, self.space)
+        self.torso = TorsoLayer(first_torso(frames), config.torso_bases)
+        clip = frames.clip if frames.clip is not None else np.zeros(len(frames), np.int64)
+        self.refinement = Refinement(len(frames), torch.from_numpy(clip))
+        hull = visual_hull(frames, self.cameras, self.lenses, config.grid_size)
+        self.begin_with(OccupancyGrid(hull), hull)
+        self.modules = nn.ModuleDict({"field": self.field, "torso": self.torso, "refinement": self.refinement})
         self.optimiser = self._optimiser()
+        self.anchor: Anchor | None = None  # not saved: whoever resumes sets it again
         self.step = 0
         self.rays = 1024.0
         self.elapsed_s = 0.0
+
+    def begin_with(self, occupancy: OccupancyGrid, limit: Tensor) -> None:
+        """Occupancy at step 0, and the voxels (G, G, G) that may ever be occupied."""
+        self.occupancy = self.tight = occupancy
+        self.tracker = WeightTracker(self.config.grid_size, limit)
 
     def initialise_warp(self, mesh: HeadMesh, coefficients: NDArray[np.float32], gaze: NDArray[np.float32]) -> None:
         """Start the warp from a head mesh; `coefficients` (F, E) and `gaze` (F, 2) belong to the training frames."""
@@ -142,30 +109,21 @@ class AvatarTraining:
             ModelError: The loss is not finite.
         """
         config, generator = self.config, torch.Generator().manual_seed(self.config.seed * SEED_STRIDE + self.step)
-        done = self.step / config.steps
+        done = self.done
         full = done < config.tight_grid_share or self.step % config.tight_grid_every == 0
         size = config.size_px // 2 if done < config.half_size_share else config.size_px
         batch = self.samplers[size].draw(int(self.rays), config.frames_per_step, generator)
         backgrounds = torch.rand(len(batch.counts), 3, generator=generator)
         noise = config.motion_noise * torch.randn(len(batch.counts), self.motion.shape[1], generator=generator)
-        others = torch.randint(len(self.rotvec), (self._swapped(batch),), generator=generator)
-        rotations = torch.cat([self.rotvec[others], self.rotvec[batch.frames[len(others) :]]])
+        foreign = self._foreign_rotations(self._swapped(batch), generator)
+        rotations = torch.cat([foreign, self.rotvec[batch.frames[len(foreign) :]]])
         conditions = self.field.frame_conditions(self._noisy(batch, noise), rotations)
-        marched = march(
-            self.field,
-            conditions,
-            batch,
-            self.cameras[batch.frames],
-            self._lens(size),
-            self.occupancy if full else self.tight,
-            self.tracker,
-            generator,
-        )
-        loss, squared = composite_loss(
-            marched, batch, self.torso, backgrounds, self._losses(done), self._emphasis(batch)
-        )
-        if self.step % SMOOTHNESS_EVERY == 0:
-            loss = loss + config.losses.warp_smoothness * smoothness(self.field.warp_basis)
+        occupancy = self.occupancy if full else self.tight
+        cameras, lenses = self._views(batch, done)
+        marched = march(self.field, conditions, batch, cameras, lenses, occupancy, self.tracker, generator)
+        stage = Stage(self.torso, self.poses[batch.frames], self.refinement if self._refining(done) else None)
+        loss, squared = composite_loss(marched, batch, stage, backgrounds, self._losses(done), self._emphasis(batch))
+        loss = loss + self._extra_losses(batch, done, occupancy, generator)
         if not torch.isfinite(loss):
             raise ModelError(f"loss is {float(loss)} at step {self.step}; lower the learning rates")
         self._set_rates(done)
@@ -182,6 +140,12 @@ class AvatarTraining:
             "kept": float(marched.kept_samples),
             "occupied": self.occupancy.fraction(),
         }
+
+    @property
+    def done(self) -> float:
+        """Share of the training that is over, 0..1: by steps, or by time where that is limited and runs out first."""
+        spent = self.elapsed_s / (60 * self.config.minutes) if self.config.minutes else 0.0
+        return min(1.0, max(self.step / self.config.steps, spent))
 
     def save(self, path: Path) -> None:
         """Everything that continuing needs."""
@@ -216,6 +180,12 @@ class AvatarTraining:
     def _swapped(self, batch: RayBatch) -> int:
         return min(self.config.swapped_frames, len(batch.counts) - 1)
 
+    def _foreign_rotations(self, count: int, generator: torch.Generator) -> Tensor:
+        if self.config.swapped_turn_deg == 0:
+            return self.rotvec[torch.randint(len(self.rotvec), (count,), generator=generator)]
+        most = self.config.swapped_turn_deg * torch.tensor([0.4, 1.0, 0.2]) * (math.pi / 180)
+        return (2 * torch.rand(count, 3, generator=generator) - 1) * most
+
     def _emphasis(self, batch: RayBatch) -> RayEmphasis:
         """Full weight, but for the frames that come first with a foreign head rotation as their condition.
 
@@ -224,12 +194,12 @@ class AvatarTraining:
         have to agree under any rotation; color hardly counts there, for the shading is the other pose's.
         """
         count = sum(batch.counts[: self._swapped(batch)])
-        opacity = torch.ones(len(batch.rows))
-        color = torch.ones(len(batch.rows))
+        opacity = batch.sure.float()
+        color = batch.sure.float()
         scale = batch.size_px / self.frames.size_px
         chin = torch.from_numpy(self.frames.mouth_box[:, 3])[batch.frames] * scale
         limit = chin.repeat_interleave(torch.tensor(batch.counts))[:count]
-        opacity[:count] = (batch.rows[:count] < limit).float()
+        opacity[:count] *= (batch.rows[:count] < limit).float()
         color[:count] = opacity[:count] * self.config.swapped_color
         return RayEmphasis(color, opacity)
 
@@ -238,8 +208,36 @@ class AvatarTraining:
         mouth = torch.arange(motion.shape[1]) < 16  # noise in standard deviations, so only where that is the unit
         return motion + noise * mouth
 
-    def _lens(self, size_px: int) -> Intrinsics:
-        return Intrinsics(*self.camera.intrinsics(size_px))
+    def _views(self, batch: RayBatch, done: float) -> tuple[Tensor, Tensor]:
+        """Cameras (B, 3, 4) and lenses (B, 4) of the batch's frames at its size."""
+        cameras = self.cameras[batch.frames]
+        if self._refining(done) and self.config.refinement.pose_rate > 0:
+            cameras = self.refinement.cameras(cameras, batch.frames)
+        return cameras, self.lenses[batch.frames] * (batch.size_px / self.frames.size_px)
+
+    def _refining(self, done: float) -> bool:
+        config = self.config.refinement
+        return done >= config.start and max(config.pose_rate, config.exposure_rate) > 0
+
+    def _extra_losses(
+        self, batch: RayBatch, done: float, occupancy: OccupancyGrid, generator: torch.Generator
+    ) -> Tensor:
+        """What is not due at every step: smooth bases, likely corrections, patches, turned views."""
+        config, loss = self.config, torch.zeros(())
+        if self.step % SMOOTHNESS_EVERY == 0:
+            loss = loss + config.losses.warp_smoothness * smoothness(self.field.warp_basis)
+        if self._refining(done):
+            loss = loss + self.refinement.prior(config.refinement, batch.frames)
+        if config.patch_every and self.step % config.patch_every == 1 and done >= config.half_size_share:
+            patch = mouth_patch(self.samplers[config.size_px], config.patch_px, generator)
+            stage = Stage(self.torso, self.poses[patch.frames], self.refinement if self._refining(done) else None)
+            conditions = self.field.frame_conditions(self.motion[patch.frames], self.rotvec[patch.frames])
+            cameras, lenses = self._views(patch, done)
+            marched = march(self.field, conditions, patch, cameras, lenses, occupancy, self.tracker, generator)
+            loss = loss + config.losses.patch * patch_loss(marched, patch, stage, config.patch_px)
+        if config.turn_every and self.step % config.turn_every == 0:
+            loss = loss + config.losses.turned * turned_loss(self, occupancy, generator)
+        return loss
 
     def _losses(self, done: float) -> LossWeights:
         weights, start = self.config.losses, self.config.spread_start
@@ -248,6 +246,8 @@ class AvatarTraining:
             head_opacity=weights.head_opacity,
             depth_spread=weights.depth_spread * fade,
             warp_smoothness=weights.warp_smoothness,
+            patch=weights.patch,
+            turned=weights.turned,
         )
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -262,6 +262,13 @@ class AvatarTraining:
             {"params": [self.field.warp_basis], "lr": config.warp_rate, "eps": 1e-8},
             {"params": mix, "lr": config.warp_rate, "eps": 1e-12},
             {"params": [self.torso.rgba], "lr": config.torso_rate, "eps": 1e-12},
+            {"params": [self.torso.mix, self.torso.basis], "lr": config.torso_rate, "eps": 1e-12},
+            {"params": [self.refinement.pose], "lr": config.refinement.pose_rate, "eps": 1e-12},
+            {
+                "params": [self.refinement.gain, self.refinement.offset],
+                "lr": config.refinement.exposure_rate,
+                "eps": 1e-12,
+            },
         ]
         for group in groups:
             group["base_lr"] = group["lr"]
@@ -279,12 +286,12 @@ class AvatarTraining:
         config = self.config
         if seen_samples is not None:
             self._set_rays(seen_samples)
-        if self.tracker.size == config.grid_size and self.step >= config.fine_grid_share * config.steps:
+        if self.tracker.size == config.grid_size and self.done >= config.fine_grid_share:
             self.tracker.refine()
             self.occupancy = OccupancyGrid(refine(self.occupancy.occupied))
             self.tight = self.occupancy
         if self.step >= config.prune_start and self.step % config.prune_every == 0:
-            late = self.step >= config.tight_grid_share * config.steps
+            late = self.done >= config.tight_grid_share
             decay = config.tight_prune_decay if late else config.prune_decay
             tight = self.tracker.grid(config.prune_threshold, dilation=0, decay=decay)
             if bool(tight.occupied.any()):
@@ -299,26 +306,17 @@ class AvatarTraining:
         self.rays = min(float(config.max_rays), max(256.0, wanted))
 
 
-def prepare_training(
-    capture: Capture,
-    frames: CaptureFrames,
-    config: AvatarTrainingConfig,
-    ict_head: Path | None,
-) -> AvatarTraining:
-    """A training at step 0; with the ICT-FaceKit arrays the warp starts from the head mesh, else from nothing."""
-    training = AvatarTraining(config, frames, capture.camera())
-    if ict_head is not None:
-        meta, rows = capture.meta, capture.rows("train")[: len(frames)]
-        mesh = HeadMesh.build(
-            IctHead.load(ict_head),
-            meta["identity_weights"],
-            meta["coeff_names"],
-            meta["coeff_base"],
-            np.array([eye["center"] for eye in meta["eyes"]], np.float32),
-        )
-        gaze = np.array([meta["frames"][i]["gaze"] for i in rows], np.float32)
-        training.initialise_warp(mesh, capture.expression(rows), gaze)
-    return training
+def frame_lenses(frames: CaptureFrames, camera: CameraConfig) -> Tensor:
+    """(F, 4) fx, fy, cx, cy in pixels at the frames' size."""
+    if frames.lens is not None:
+        return torch.from_numpy(np.asarray(frames.lens, np.float32))
+    return torch.tensor(camera.intrinsics(frames.size_px)).float().expand(len(frames), 4)
+
+
+def torso_poses(frames: CaptureFrames, space: CanonicalSpace) -> Tensor:
+    """(F, 6) what a torso follows: rotation vector over its scale, shift of the head's centre in canonical units."""
+    poses = [torso_pose(r, h, space) for r, h in zip(frames.rotvec, frames.head_to_world, strict=True)]
+    return torch.from_numpy(np.stack(poses))
 
 
 def run_training(
@@ -333,7 +331,7 @@ def run_training(
     began = time.monotonic() - training.elapsed_s
     sums: dict[str, float] = {}
     with (folder / "curve.jsonl").open("a") as curve:
-        while training.step < training.config.steps:
+        while training.done < 1:
             for key, value in training.train_step().items():
                 sums[key] = sums.get(key, 0.0) + value
             training.elapsed_s = time.monotonic() - began
@@ -345,5 +343,5 @@ def run_training(
                 curve.flush()
                 if report:
                     report(line)
-            if training.step % training.config.save_every == 0 or training.step == training.config.steps:
+            if training.step % training.config.save_every == 0 or training.done >= 1:
                 training.save(state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,16 +13,15 @@ from torch import Tensor
 
 from model.avatar import FIELD_KIND, FORMAT_VERSION, AvatarConfig, Consent, load_avatar, write_avatar_config
 from model.checkpoint import save_checkpoint
-from model.data.capture import Capture, CaptureFrames
-from model.motion.space import load_motion_space
-from model.radiance.camera import HeadPose
+from model.data.capture import CaptureFrames
+from model.provenance.consent import consent_hash
+from model.radiance.camera import HeadPose, cam_to_canonical, head_matrix
 from model.radiance.export import export_tensors
 from model.radiance.field import FrameConditions
 from model.radiance.occupancy import OccupancyGrid, WeightTracker, close_gaps
 from model.radiance.renderer import Intrinsics, ray_box, ray_directions
 from model.radiance.serving import AvatarRenderer
-from model.training.avatar import STATE_FILE, AvatarTraining, AvatarTrainingConfig, prepare_training, run_training
-from model.training.capture_pairs import capture_motion
+from model.training.avatar import AvatarTraining
 
 SERVING_GRID = 128
 SERVING_FRAMES = 240
@@ -32,11 +30,8 @@ PIXEL_STRIDE = 2
 BACKING_VOXELS = 2
 PREVIEW_PX = 256
 FRONTAL_RAD = 0.12
+SERVED_YAWS_DEG = (-22.0, -11.0, 11.0, 22.0)
 
-CAPTURE_LICENCE = (
-    "Apache-2.0; derived from ICT-FaceKit geometry (MIT, Copyright (c) 2020 USC Institute for Creative Technologies) "
-    "and GRID corpus motion (CC BY 4.0, Cooke, Barker, Cunningham, Shao 2006)"
-)
 SYNTHETIC_CONSENT = Consent(
     person="person does not exist",
     statement="Rendered from an invented head; no photograph or scan of a person was used, so nobody's consent is due.",
@@ -47,7 +42,6 @@ SYNTHETIC_CONSENT = Consent(
 
 def export_avatar(
     training: AvatarTraining,
-    capture: Capture,
     folder: Path,
     *,
     name: str,
@@ -55,6 +49,7 @@ def export_avatar(
     licence: str,
     provenance: str,
     consent: Consent = SYNTHETIC_CONSENT,
+    rest_pose: HeadPose | None = None,
 ) -> OccupancyGrid:
     """Write the avatar folder; returns the serving occupancy."""
     occupancy = serving_occupancy(training)
@@ -65,12 +60,14 @@ def export_avatar(
         name=name,
         licence=licence,
         consent=consent,
+        consent_hash=consent_hash(consent, digest),
         provenance=provenance,
         motion_space=motion_space,
         field_hash=digest,
         camera=training.camera,
         mouth_box=frontal_mouth_box(training.frames),
-        neck=capture.neck(),
+        rest_pose=rest_pose or HeadPose(),
+        neck=training.neck,
         space=training.space,
         field_config=training.config.field,
     )
@@ -78,34 +75,6 @@ def export_avatar(
     write_avatar_config(folder, config)
     write_preview(folder)
     return occupancy
-
-
-def train_avatar(
-    capture_folder: Path,
-    ict_head: Path,
-    folder: Path,
-    config: AvatarTrainingConfig,
-    runs: Path,
-    *,
-    name: str,
-    report: Callable[[dict[str, float]], None] | None = None,
-) -> None:
-    """From a rendered capture to an avatar folder; pictures, curve and state are kept in `runs`."""
-    capture = Capture.open(capture_folder)
-    motion = capture_motion(ict_head, capture_folder)
-    frames = capture.frames("train", config.size_px, motion, runs)
-    resuming = (runs / STATE_FILE).is_file()
-    training = prepare_training(capture, frames, config, None if resuming else ict_head)
-    run_training(training, runs, report)
-    export_avatar(
-        training,
-        capture,
-        folder,
-        name=name,
-        motion_space=load_motion_space().hash,
-        licence=CAPTURE_LICENCE,
-        provenance=f"{capture.meta.get('description', 'rendered capture')}; {training.step} steps",
-    )
 
 
 def serving_occupancy(training: AvatarTraining) -> OccupancyGrid:
@@ -119,16 +88,29 @@ def serving_occupancy(training: AvatarTraining) -> OccupancyGrid:
     spread = np.linspace(0, len(frames) - 1, min(SERVING_FRAMES, len(frames))).round().astype(int)
     tracker = WeightTracker(SERVING_GRID)
     generator = torch.Generator().manual_seed(training.config.seed)
-    lens = Intrinsics(*training.camera.intrinsics(frames.size_px))
     with torch.no_grad():
         for i in sorted({*acted, *(int(k) for k in spread)}):
             conditions = field.frame_conditions(training.motion[i : i + 1], training.rotvec[i : i + 1])
-            _observe(training, conditions, i, lens, tracker, generator)
+            _observe(training, conditions, i, training.cameras[i], tracker, generator)
+        if training.config.turn_every:
+            _observe_turns(training, spread, tracker, generator)
     found = tracker.grid(SERVING_THRESHOLD, dilation=0)
     occupied = close_gaps(found.occupied)
     if training.tight.size == SERVING_GRID:
         occupied |= training.tight.occupied
     return OccupancyGrid(back_up(occupied, BACKING_VOXELS))
+
+
+def _observe_turns(
+    training: AvatarTraining, frames: NDArray[np.int64], tracker: WeightTracker, generator: torch.Generator
+) -> None:
+    """Heads turned further than the video shows: every fourth frame, each at one of `SERVED_YAWS_DEG`."""
+    for number, i in enumerate(frames[::4]):
+        rotvec = HeadPose(yaw_deg=SERVED_YAWS_DEG[number % len(SERVED_YAWS_DEG)]).rotation_vector()
+        camera = cam_to_canonical(head_matrix(rotvec, training.neck), training.frames.cam_to_world[i], training.space)
+        turned = torch.from_numpy(rotvec.astype(np.float32))[None]
+        conditions = training.field.frame_conditions(training.motion[i : i + 1], turned)
+        _observe(training, conditions, int(i), torch.from_numpy(camera), tracker, generator)
 
 
 def back_up(occupied: Tensor, voxels: int) -> Tensor:
@@ -149,11 +131,12 @@ def _observe(
     training: AvatarTraining,
     conditions: FrameConditions,
     index: int,
-    lens: Intrinsics,
+    camera: Tensor,  # (3, 4)
     tracker: WeightTracker,
     generator: torch.Generator,
 ) -> None:
-    size, camera, coarse = training.frames.size_px, training.cameras[index], training.occupancy
+    lens = Intrinsics(*training.lenses[index].unbind())
+    size, coarse = training.frames.size_px, training.occupancy
     offset = torch.randint(PIXEL_STRIDE, (2,), generator=generator)
     axis = torch.arange(0, size, PIXEL_STRIDE)
     rows, columns = (axis + offset[0]).clamp(max=size - 1), (axis + offset[1]).clamp(max=size - 1)
@@ -190,7 +173,7 @@ def write_preview(folder: Path) -> None:
     avatar = load_avatar(folder)
     renderer = AvatarRenderer(avatar, size_px=PREVIEW_PX)
     motion = np.zeros(avatar.config.field_config.motion_size, np.float32)
-    picture = renderer.render(motion, HeadPose())
+    picture = renderer.render(motion, avatar.config.rest_pose)
     cv2.imwrite(str(folder / "preview.jpg"), i420_to_bgr(picture), [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 

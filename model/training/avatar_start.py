@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.data.capture import CaptureFrames
+from model.data.capture import ORBIT, CaptureFrames
 from model.radiance.renderer import Intrinsics
 
 HEAD_ELLIPSOID = (0.72, 1.15, 0.85)  # half axes, canonical units: silhouettes at +-25 degrees do not bound depth
@@ -20,7 +20,9 @@ def first_torso(frames: CaptureFrames) -> Tensor:
     size = frames.size_px
     total = np.zeros((size, size, 4), np.float32)
     count = np.zeros((size, size, 1), np.float32)
-    for rgba, head in zip(frames.rgba, frames.head, strict=True):
+    for rgba, head, kind in zip(frames.rgba, frames.head, frames.kind, strict=True):
+        if kind == ORBIT:
+            continue
         free = (head == 0).astype(np.float32)[..., None]
         total += rgba * free
         count += free
@@ -35,13 +37,14 @@ def first_torso(frames: CaptureFrames) -> Tensor:
     return layer[0].permute(1, 2, 0).contiguous()
 
 
-def visual_hull(frames: CaptureFrames, cameras: Tensor, lens: Intrinsics, grid_size: int) -> Tensor:
+def visual_hull(frames: CaptureFrames, cameras: Tensor, lenses: Tensor, grid_size: int) -> Tensor:
     """(G, G, G) bool: voxels inside nearly every silhouette and inside a head ellipsoid."""
     axis = (torch.arange(grid_size) + 0.5) / grid_size * 2 - 1
     centres = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).view(-1, 3)
     chosen = np.linspace(0, len(frames) - 1, min(HULL_FRAMES, len(frames))).round().astype(int)
     votes = torch.zeros(len(centres))
     for i in chosen:
+        lens = Intrinsics(*lenses[i].unbind())
         local = (centres - cameras[i, :, 3]) @ cameras[i, :, :3]
         u = (local[:, 0] / local[:, 2] * lens.fx + lens.cx) / frames.size_px * 2 - 1
         v = (local[:, 1] / local[:, 2] * lens.fy + lens.cy) / frames.size_px * 2 - 1

@@ -19,6 +19,7 @@ from model.radiance.occupancy import OccupancyGrid, WeightTracker
 from model.radiance.renderer import Intrinsics, ray_box, ray_directions
 from model.radiance.torso import TorsoLayer
 from model.training.ray_sampling import RayBatch
+from model.training.refinement import Refinement
 
 MIN_TRANSMITTANCE = 2e-3
 MIN_WEIGHT = 1e-4
@@ -33,6 +34,8 @@ class LossWeights:
     head_opacity: float = 0.15
     depth_spread: float = 1.0
     warp_smoothness: float = 20.0
+    patch: float = 0.0
+    turned: float = 0.0
 
 
 class RayEmphasis(NamedTuple):
@@ -42,11 +45,32 @@ class RayEmphasis(NamedTuple):
     opacity: Tensor
 
 
+class Stage(NamedTuple):
+    """What stands around the head of a batch: the torso, how it is posed, and how the clips were exposed."""
+
+    torso: TorsoLayer
+    poses: Tensor  # (F, 6) of the batch's frames
+    refinement: Refinement | None = None
+
+    def compose(self, marched: Marched, batch: RayBatch, background: Tensor) -> Tensor:
+        """(R, 3) head over torso over background colors (R, 3); frames with an unknown torso have none."""
+        frame = torch.arange(len(batch.counts)).repeat_interleave(torch.tensor(batch.counts))
+        poses = self.poses[frame] if self.torso.moves else None
+        layer = self.torso(batch.rows, batch.columns, batch.size_px, poses) * batch.has_torso[frame, None]
+        free = 1 - marched.opacity[:, None]
+        color, cover = marched.color + free * layer[:, :3], marched.opacity[:, None] + free * layer[:, 3:]
+        if self.refinement is not None:
+            color = self.refinement.exposed(color, cover, batch.frames[frame])
+        composed: Tensor = color + (1 - cover) * background
+        return composed
+
+
 class Marched(NamedTuple):
     """Head layer of a batch, before compositing."""
 
     color: Tensor  # (R, 3) premultiplied
     opacity: Tensor  # (R,)
+    depth: Tensor  # (R,) distance along the ray, weighted by what is seen: over `opacity` it is the surface's
     depth_spread: Tensor  # () mean over rays of the weighted depth variance, canonical units squared
     seen_samples: int
     kept_samples: int
@@ -57,13 +81,13 @@ def march(
     conditions: FrameConditions,
     batch: RayBatch,
     cameras: Tensor,  # (F, 3, 4) of the batch's frames
-    lens: Intrinsics,
+    lenses: Tensor,  # (F, 4) fx, fy, cx, cy of the batch's frames, pixels
     occupancy: OccupancyGrid,
     tracker: WeightTracker,
     generator: torch.Generator,
 ) -> Marched:
     """Composite the head along every ray of the batch. Differentiable in the field and the conditions."""
-    origins, directions = batch_rays(batch, cameras, lens)
+    origins, directions = batch_rays(batch, cameras, lenses)
     near, far = ray_box(origins, directions, occupancy.box_lo, occupancy.box_hi)
     step = field.config.step
     count = max(1, math.ceil(float((far - near).clamp(min=0).max()) / step) + 1)
@@ -84,19 +108,21 @@ def march(
     depth = (t - near[:, None]).clamp(0)
     mean = ((weights * depth).sum(1) / (opacity + 1e-6)).detach()
     spread = (weights * (depth - mean[:, None]) ** 2).sum(1).mean()
-    return Marched((weights[..., None] * colors).sum(1), opacity, spread, len(candidates), len(kept))
+    seen = (weights.detach() * t).sum(1)
+    return Marched((weights[..., None] * colors).sum(1), opacity, seen, spread, len(candidates), len(kept))
 
 
-def batch_rays(batch: RayBatch, cameras: Tensor, lens: Intrinsics) -> tuple[Tensor, Tensor]:
+def batch_rays(batch: RayBatch, cameras: Tensor, lenses: Tensor) -> tuple[Tensor, Tensor]:
     """Origins and unit directions (R, 3) in canonical axes."""
     frame = torch.arange(len(batch.counts)).repeat_interleave(torch.tensor(batch.counts))
+    lens = Intrinsics(*lenses[frame].unbind(1))
     return cameras[frame, :, 3], ray_directions(batch.columns, batch.rows, lens, cameras[frame, :, :3])
 
 
 def composite_loss(
     marched: Marched,
     batch: RayBatch,
-    torso: TorsoLayer,
+    stage: Stage,
     backgrounds: Tensor,  # (F, 3), 0..1
     weights: LossWeights,
     emphasis: RayEmphasis,
@@ -104,9 +130,7 @@ def composite_loss(
     """Loss over the batch, and the plain mean squared color error of the fully weighted rays for the log."""
     frame = torch.arange(len(batch.counts)).repeat_interleave(torch.tensor(batch.counts))
     background = backgrounds[frame]
-    layer = torso(batch.rows, batch.columns, batch.size_px)
-    under = layer[:, :3] + (1 - layer[:, 3:]) * background
-    predicted = marched.color + (1 - marched.opacity[:, None]) * under
+    predicted = stage.compose(marched, batch, background)
     wanted = batch.rgba[:, :3] + (1 - batch.rgba[:, 3:]) * background
     squared = (predicted - wanted) ** 2
     robust = (torch.sqrt(squared + CHARBONNIER_EPS**2) - CHARBONNIER_EPS) * CHARBONNIER_EPS * 2

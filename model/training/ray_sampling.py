@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from model.data.capture import CaptureFrames
+from model.data.capture import ORBIT, CaptureFrames
 
-KIND_WEIGHTS = {"acted": 4.0, "closed": 1.3}
+KIND_WEIGHTS = {"acted": 4.0, "closed": 1.3, "wide": 2.0}
+TORSO_SEEN = 0.05  # of a pixel
 BLINK_WEIGHT = 2.0
 LID_CODES = slice(20, 22)
 
@@ -42,6 +43,8 @@ class RayBatch:
     rgba: Tensor  # (R, 4)
     head: Tensor  # (R,)
     size_px: int
+    has_torso: Tensor  # (F,) 0 where the torso layer does not apply: there `rgba` is the head alone
+    sure: Tensor  # (R,) bool: false where a torso of which nothing is known may hide the head
 
 
 class RaySampler:
@@ -54,23 +57,34 @@ class RaySampler:
         self.head = torch.from_numpy(frames.head)
         self.near, self.border = _regions(self.rgba, self.head)
         self.weights = torch.from_numpy(_frame_weights(frames))
+        self.has_torso = torch.tensor([kind != ORBIT for kind in frames.kind]).float()
 
     def draw(self, rays: int, frame_count: int, generator: torch.Generator) -> RayBatch:
         """About `rays` rays of `frame_count` frames."""
         chosen = torch.multinomial(self.weights, min(frame_count, len(self.weights)), generator=generator)
         per_frame = max(16, rays // len(chosen))
         pixels = [self._pixels(int(i), per_frame, generator) for i in chosen]
+        return self.batch(chosen, pixels)
+
+    def batch(self, chosen: Tensor, pixels: list[Tensor]) -> RayBatch:
+        """The rays through flat pixel indices of each chosen frame."""
         flat, size = torch.cat(pixels), self.frames.size_px
         frame = chosen.repeat_interleave(torch.tensor([len(p) for p in pixels]))
         rows, columns = flat // size, flat % size
+        rgba = self.rgba[frame, rows, columns].float() / 255
+        head = self.head[frame, rows, columns].float() / 255
+        known = self.has_torso[frame] > 0
+        share = torch.minimum(head / rgba[:, 3].clamp(min=1e-3), torch.ones_like(head))
         return RayBatch(
             frames=chosen,
             counts=[len(p) for p in pixels],
             rows=rows,
             columns=columns,
-            rgba=self.rgba[frame, rows, columns].float() / 255,
-            head=self.head[frame, rows, columns].float() / 255,
+            rgba=torch.where(known[:, None], rgba, rgba * share[:, None]),
+            head=head,
             size_px=size,
+            has_torso=self.has_torso[chosen],
+            sure=known | (rgba[:, 3] - head < TORSO_SEEN),
         )
 
     def _pixels(self, frame: int, count: int, generator: torch.Generator) -> Tensor:
@@ -103,6 +117,7 @@ def halve(frames: CaptureFrames) -> CaptureFrames:
         head=head,
         mouth_box=np.asarray(frames.mouth_box / 2, np.float32),
         eye_boxes=np.asarray(frames.eye_boxes / 2, np.float32),
+        lens=None if frames.lens is None else np.asarray(frames.lens / 2, np.float32),
     )
 
 

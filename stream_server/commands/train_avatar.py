@@ -26,6 +26,10 @@ def avatar(
     ),
     threads: Annotated[int, typer.Option(min=1, help="torch threads")] = 1,
     name: Annotated[str, typer.Option(help="the avatar's name")] = "default",
+    orbit: Annotated[
+        Path | None, typer.Option(help="capture folder with a split `orbit`: the same person seen by a moving camera")
+    ] = None,
+    hold_out: Annotated[int, typer.Option(min=0, help="last training frames not trained on")] = 60,
 ) -> None:
     """Train an avatar's radiance field and torso on a capture; an interrupted run resumes."""
     import dataclasses
@@ -34,13 +38,15 @@ def avatar(
 
     from model.config import load_toml
     from model.training.avatar import PRESETS, AvatarTrainingConfig
-    from model.training.avatar_export import train_avatar
+    from model.training.capture_avatar import train_avatar
 
     torch.set_num_threads(threads)
     settings = load_toml(AvatarTrainingConfig, config) if config else PRESETS[preset]
     if steps is not None:
         settings = dataclasses.replace(settings, steps=steps)
-    train_avatar(_capture(capture), _ict(ict), out, settings, runs, name=name, report=_report)
+    train_avatar(
+        _capture(capture), _ict(ict), out, settings, runs, name=name, orbit=orbit, hold_out=hold_out, report=_report
+    )
     typer.echo(str(out))
 
 

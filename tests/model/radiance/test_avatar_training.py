@@ -100,7 +100,7 @@ def test_the_whole_way_to_a_folder(
     lines = [json.loads(line) for line in (tmp_path / "run/curve.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 30]
     folder = tmp_path / "avatar"
-    export_avatar(training, capture, folder, name="tiny", motion_space="m", licence="none", provenance="test")
+    export_avatar(training, folder, name="tiny", motion_space="m", licence="none", provenance="test")
     avatar = load_avatar(folder, motion_space="m")
     assert (folder / "preview.jpg").is_file()
     picture = AvatarRenderer(avatar, size_px=32).render(np.zeros(32, np.float32), HeadPose())
