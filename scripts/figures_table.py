@@ -29,6 +29,12 @@ README_FIGURES = (
     ("browser_loopback", "av_offset_median", "audio against video at the browser, median"),
     ("field_capture", "sequence_head_psnr", "picture of the head against held-out frames of the capture"),
     ("field_capture", "novel_head_psnr", "the same when the camera orbits instead of the head turning"),
+    (
+        "views_capture",
+        "turn_head_psnr_drop_15_20deg",
+        "what a head turn of 15 to 20 degrees takes from the head's picture",
+    ),
+    ("views_capture", "landmark_error", "landmarks of rendered frames against those of real ones"),
     ("lips_grid", "lip_opening_r", "lip opening against held-out video, same speaker (r)"),
     ("lips_grid", "lip_opening_r_energy_alone", "the same from loudness alone (r)"),
     ("lips_grid", "drop_with_shuffled_phonemes", "loss of r when phonemes are shuffled at equal energy"),

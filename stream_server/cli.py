@@ -14,10 +14,23 @@ from typing import Annotated
 import typer
 
 from model.errors import ModelError
-from stream_server.commands import avatars, bench, doctor, evaluate, head_model, prepare, render, results, serve, train
+from stream_server.commands import (
+    avatars,
+    bench,
+    create,
+    doctor,
+    evaluate,
+    head_model,
+    mark,
+    prepare,
+    render,
+    results,
+    serve,
+    train,
+)
 from stream_server.errors import StreamServerError
 
-COMMANDS = (serve, render, prepare, head_model, train, evaluate, bench, results, avatars, doctor)
+COMMANDS = (serve, render, create, prepare, head_model, train, evaluate, bench, results, avatars, mark, doctor)
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2

@@ -7,7 +7,7 @@ are 8-bit RGB before chroma subsampling and codec.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -47,7 +47,6 @@ class CaptureStage:
         self.renderer = renderer
         self.frames = frames
         background = renderer.background
-        self._under = renderer.underlay(background).astype(np.float32) / 255
         self._behind = background.picture(renderer.size_px) / 255
 
     def made(self, rows: slice, motion: Motion) -> Frames:
@@ -73,11 +72,14 @@ class CaptureStage:
     def _one(self, index: int, motion: NDArray[np.float32]) -> Frames:
         space = self.renderer.avatar.config.space
         camera = cam_to_canonical(self.frames.head_to_world[index], self.frames.cam_to_world[index], space)
-        inputs = self.renderer.conditioner.frame_inputs_for_camera(
-            motion, self.frames.rotvec[index], camera, self.renderer.size_px
-        )
+        rotvec, size = self.frames.rotvec[index], self.renderer.size_px
+        inputs = self.renderer.conditioner.frame_inputs_for_camera(motion, rotvec, camera, size)
+        if self.frames.lens is not None:
+            fx, fy, cx, cy = (float(v) for v in self.frames.lens[index] * (size / self.frames.size_px))
+            inputs = replace(inputs, fx=fx, fy=fy, cx=cx, cy=cy)
         head = self.renderer.marcher.render(inputs)
-        return _to_bytes(head[..., :3] + (1 - head[..., 3:]) * self._under)
+        under = self.renderer.underlay_at(rotvec, self.frames.head_to_world[index]).astype(np.float32) / 255
+        return _to_bytes(head[..., :3] + (1 - head[..., 3:]) * under)
 
 
 def capture_clips(capture: Capture, frames: CaptureFrames, first_frames: int | None = None) -> tuple[CaptureClip, ...]:

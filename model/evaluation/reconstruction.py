@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 
 from model.avatar import load_avatar
 from model.data.capture import Capture
+from model.errors import DataError
 from model.evaluation.capture_stage import FPS, CaptureClip, CaptureStage, capture_clips
 from model.evaluation.drive_lists import Drive
 from model.evaluation.faces_video import raw_lip_opening
+from model.evaluation.filmed_clips import filmed_clips, filmed_stage
 from model.evaluation.learned_metrics import LearnedMetrics
 from model.evaluation.mouth_landmarks import MOUTH_METRICS, mouth_scores
 from model.evaluation.protocols import (
@@ -101,9 +103,12 @@ Values = NDArray[np.float64]
 class ReconstructionEvaluation:
     """What to evaluate on what."""
 
-    capture: Path  # rendered capture with continuous sequences and their sound
-    ict: Path  # ICT-FaceKit: the capture's coefficients become motion through it
     face_landmarker: Path  # MediaPipe's bundle
+    capture: Path | None = None  # rendered capture with continuous sequences and their sound
+    ict: Path | None = None  # ICT-FaceKit: the capture's coefficients become motion through it
+    filmed: Path | None = None  # instead of a capture: prepared clips of the avatar's person, with pictures
+    made_from: Path | None = None  # the prepared clips that the avatar was made from: they calibrate the person
+    keys: tuple[str, ...] = ()  # of `filmed`; none: all
     scorers: Scorers = field(default_factory=lambda: Scorers(LearnedMetrics()))
     avatar: Path | None = None  # None: the shipped one
     models: Path = ASSETS
@@ -133,11 +138,8 @@ def evaluate_reconstruction(
             space.
     """
     space = load_motion_space()
-    capture = Capture.open(config.capture)
-    truth = capture_motion(config.ict, config.capture)
     avatar = load_avatar(config.avatar, motion_space=space.hash)
-    stage = CaptureStage(AvatarRenderer(avatar, size_px=SIZE_PX), capture.frames("sequence", SIZE_PX, truth))
-    clips = capture_clips(capture, stage.frames, config.frames)
+    stage, clips = _stage(config, AvatarRenderer(avatar, size_px=SIZE_PX))
     drive = SpeechToMotion.load(config.models, num_steps=config.steps)
     motions = row_motions(clips, drive, Retarget.load(avatar.folder), space)
     judge = _Judge(config, stage, clips)
@@ -146,6 +148,21 @@ def evaluate_reconstruction(
             on_row(row)
         judge.add(row, [through_h264(f) for f in judge.real] if row == CODEC else judge.perform(motions[row]))
     return judge.verdict()
+
+
+def _stage(config: ReconstructionEvaluation, renderer: AvatarRenderer) -> tuple[CaptureStage, tuple[CaptureClip, ...]]:
+    if config.filmed is not None and config.made_from is not None:
+        filmed = filmed_stage(renderer.avatar.config, config.made_from)
+        frames, clips = filmed_clips(config.filmed, filmed, config.keys, config.frames)
+        return CaptureStage(renderer, frames), clips
+    if config.capture is None or config.ict is None:
+        raise DataError(
+            "nothing to reconstruct: name a capture and ICT-FaceKit, or filmed clips and what was trained on"
+        )
+    capture = Capture.open(config.capture)
+    truth = capture_motion(config.ict, config.capture)
+    stage = CaptureStage(renderer, capture.frames("sequence", SIZE_PX, truth))
+    return stage, capture_clips(capture, stage.frames, config.frames)
 
 
 class _Judge:
@@ -193,7 +210,7 @@ class _Judge:
             self._crossed[CROSS_ROWS[row][0]] = cross_scores(self._crossings(videos), self.config.scorers)
 
     def verdict(self) -> Reconstruction:
-        title = f"Reconstruction of {len(self.clips)} rendered sequences from their own sound"
+        title = f"Reconstruction of {len(self.clips)} sequences from their own sound"
         names = tuple(clip.name for clip in self.clips)
         table = join_tables(
             title,

@@ -13,6 +13,7 @@ from stream_server.commands import (
     evaluate_reconstruction,
     evaluate_report,
     evaluate_sync,
+    evaluate_views,
 )
 
 if TYPE_CHECKING:
@@ -179,4 +180,5 @@ def register(parent: typer.Typer) -> None:
     evaluate_reconstruction.register(app)
     evaluate_report.register(app)
     evaluate_sync.register(app)
+    evaluate_views.register(app)
     parent.add_typer(app, name="evaluate")

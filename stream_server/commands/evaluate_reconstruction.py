@@ -30,8 +30,15 @@ DEFAULT_STEPS = 2
 
 
 def reconstruction(
-    capture: Annotated[Path, typer.Option(help="rendered capture folder with sequences and their sound")],
-    ict: Annotated[Path, typer.Option(help="ICT-FaceKit: its checkout, FaceXModel folder, or npz")],
+    capture: Annotated[Path | None, typer.Option(help="rendered capture folder with sequences and their sound")] = None,
+    ict: Annotated[Path | None, typer.Option(help="ICT-FaceKit: its checkout, FaceXModel folder, or npz")] = None,
+    clips: Annotated[
+        Path | None, typer.Option(help="instead of a capture: clips prepared with --pictures, not trained on")
+    ] = None,
+    made_from: Annotated[
+        Path | None, typer.Option(help="with --clips: the prepared clips that the avatar was made from")
+    ] = None,
+    most_clips: Annotated[int | None, typer.Option(min=1, help="with --clips: only so many, spread evenly")] = None,
     avatar: Annotated[Path | None, typer.Option(help="avatar folder; the shipped one if not given")] = None,
     models: Annotated[Path | None, typer.Option(help="folder of speech and motion weights; the shipped ones")] = None,
     grid: Annotated[Path | None, typer.Option(help="prepared GRID: names the sounds that were trained on")] = None,
@@ -73,6 +80,9 @@ def reconstruction(
     config = ReconstructionEvaluation(
         capture=capture,
         ict=ict,
+        filmed=clips,
+        made_from=made_from,
+        keys=spread_keys(clips, most_clips),
         face_landmarker=task_file,
         scorers=_scorers(identity, inception, alexnet, lpips_heads),
         avatar=avatar,
@@ -92,12 +102,14 @@ def reconstruction(
         "--identity ONNX": identity,
         "--inception INCEPTION": inception,
         "--alexnet ALEXNET --lpips-heads HEADS": alexnet,
+        f"--most-clips {most_clips}": most_clips,
         f"--frames {frames}": frames,
         f"--steps {steps}": steps if steps != DEFAULT_STEPS else None,
     }
     given = "".join(f" {text}" for text, value in options.items() if value is not None)
-    command = f"nerf-lipsync evaluate reconstruction --capture CAPTURE --ict ICT --face-landmarker TASK{given}"
-    data = _data(found)
+    source = "--clips CLIPS --made-from TRAINED" if clips is not None else "--capture CAPTURE --ict ICT"
+    command = f"nerf-lipsync evaluate reconstruction {source} --face-landmarker TASK{given}"
+    data = _data(found, "filmed clips" if clips is not None else "rendered capture")
     if videos is not None:
         beside = videos / (json.name if json is not None else "reconstruction.json")
         records = write_videos(found, beside)
@@ -115,11 +127,21 @@ def _scorers(identity: Path | None, inception: Path | None, alexnet: Path | None
     return Scorers(learned, FaceEmbedder(identity) if identity is not None else None)
 
 
-def _data(found: Reconstruction) -> str:
+def spread_keys(clips: Path | None, most: int | None) -> tuple[str, ...]:
+    """Keys of at most `most` clips, evenly spread over the folder's; none named means all."""
+    if clips is None or most is None:
+        return ()
+    from model.data.preparing import read_shards
+
+    keys = sorted(sample.key for sample in read_shards(clips))
+    return tuple(keys[i * len(keys) // most] for i in range(min(most, len(keys))))
+
+
+def _data(found: Reconstruction, kind: str) -> str:
     sizes = sorted({len(clip.motion) for clip in found.clips})
     frames = " or ".join(str(size) for size in sizes)
     names = ", ".join(clip.name for clip in found.clips)
-    return f"rendered capture, {len(found.clips)} sequences of {frames} frames at 25 fps: {names}"
+    return f"{kind}, {len(found.clips)} sequences of {frames} frames at 25 fps: {names}"
 
 
 def _print_table(table: MetricTable, names: tuple[str, ...]) -> None:

@@ -1,0 +1,194 @@
+"""`nerf-lipsync create`: an avatar from consented video, in one command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from stream_server.commands import prepare
+
+if TYPE_CHECKING:
+    from model.provenance.consent import Consent
+    from model.training.video_avatar import TrainingProgress
+
+FPS = 25
+LEAST_S = {"adapt": 2.0}
+LEAST_OTHERWISE_S = 20.0
+HOLD_OUT_EVERY = 10
+LEAST_CLIPS_TO_HOLD_OUT = 4
+WHY_CONSENT = (
+    "an avatar shows a person, so it needs that person's consent: give --consent-person NAME, --consent-by WHO, "
+    "--consent-date YYYY-MM-DD and --consent-statement TEXT"
+)
+
+
+def create(
+    videos: Annotated[list[Path], typer.Argument(help="videos of one person, or folders of them: 20 s to 5 minutes")],
+    out: Annotated[Path, typer.Option(help="avatar folder to write")],
+    preset: Annotated[
+        Literal["adapt", "preview", "standard", "paper"],
+        typer.Option(help="adapt: a minute, one clip; preview: 5 minutes, 128 px; standard: 40 minutes"),
+    ] = "standard",
+    consent_person: Annotated[str, typer.Option(help="who is shown")] = "",
+    consent_by: Annotated[str, typer.Option(help="who agreed")] = "",
+    consent_date: Annotated[str, typer.Option(help="when, YYYY-MM-DD")] = "",
+    consent_statement: Annotated[str, typer.Option(help="to what: a sentence, or a text file")] = "",
+    consent_scope: Annotated[str, typer.Option(help="for which uses")] = "",
+    consent_expires: Annotated[str | None, typer.Option(help="until when, YYYY-MM-DD; servers refuse it then")] = None,
+    name: Annotated[str | None, typer.Option(help="the avatar's name; the folder's if not given")] = None,
+    licence: Annotated[str, typer.Option(help="of the avatar")] = "private; not for distribution",
+    work: Annotated[Path | None, typer.Option(help="folder for what is resumed; OUT.work if not given")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="longest training, instead of the preset's")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="torch threads")] = 2,
+    start_from: Annotated[Path | None, typer.Option(help="avatar to start from; the shipped one")] = None,
+    face_landmarker: prepare.Landmarker = None,
+    segmenter: prepare.SegmenterFile = None,
+    overwrite: Annotated[bool, typer.Option(help="replace an avatar that is there")] = False,
+) -> None:
+    """An avatar from video. The same command continues an interrupted one; OUT appears when it is whole."""
+    import torch
+
+    consent = _consent(consent_person, consent_by, consent_date, consent_statement, consent_scope, consent_expires)
+    _refuse_existing(out, overwrite)
+    torch.set_num_threads(threads)
+    folder = work or out.with_name(out.name + ".work")
+    partial = folder / "avatar.partial"
+    try:
+        prepared = _prepared(videos, folder, face_landmarker, segmenter)
+        held_out = _held_out(prepared, preset)
+        shutil.rmtree(partial, ignore_errors=True)
+        began = time.monotonic()
+        named = (name or out.name, licence)
+        _train(prepared, partial, folder, preset, consent, named, minutes, held_out, start_from, face_landmarker)
+        _report(partial, prepared, held_out, preset, time.monotonic() - began)
+        if out.exists():
+            shutil.rmtree(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(partial, out)
+    except OSError as error:
+        from model.errors import DataError
+
+        raise DataError(f"cannot write the avatar: {error.strerror or error} ({error.filename or folder})") from error
+    typer.echo(f"{out}: ready; nerf-lipsync serve --avatar {out}; quality: {out / 'report.html'}")
+
+
+def _consent(person: str, by: str, date: str, statement: str, scope: str, expires: str | None) -> Consent:
+    from model.errors import InputError
+    from model.provenance.consent import Consent, validate_consent
+
+    if not all(text.strip() for text in (person, by, date, statement)):
+        raise InputError(WHY_CONSENT)
+    file = Path(statement)
+    text = file.read_text(encoding="utf-8") if len(statement) < 200 and file.is_file() else statement
+    consent = Consent(person=person, statement=text, given_by=by, date=date, scope=scope, expires=expires)
+    validate_consent(consent)
+    return consent
+
+
+def _refuse_existing(out: Path, overwrite: bool) -> None:
+    from model.errors import InputError
+
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists; give another --out, or --overwrite to replace it")
+
+
+def _prepared(videos: list[Path], folder: Path, face_landmarker: Path | None, segmenter: Path | None) -> Path:
+    from model.data.video_folder import list_videos
+
+    prepared = folder / "clips"
+    clips = list_videos(videos)
+    typer.echo(f"reading {len(clips)} videos; everything is kept in {folder}", err=True)
+    options = prepare._shared(
+        out=prepared, face_landmarker=face_landmarker, segmenter=segmenter, pictures=True, timeout_s=3600.0
+    )
+    prepare._prepare("videos", clips, **options)
+    return prepared
+
+
+def _held_out(prepared: Path, preset: str) -> tuple[str, ...]:
+    """Every tenth clip where there are several.
+
+    Raises:
+        InputError: There is too little video.
+    """
+    from model.data.features import iterate_clips
+    from model.errors import InputError
+
+    frames = {clip.key: len(clip.landmarks) for clip in iterate_clips(prepared)}
+    seconds, least = sum(frames.values()) / FPS, LEAST_S.get(preset, LEAST_OTHERWISE_S)
+    if seconds < least:
+        raise InputError(
+            f"{seconds:.1f} s of usable video; preset {preset} needs {least:.0f} s: film more, or use --preset adapt"
+        )
+    keys = sorted(frames)
+    return tuple(keys[HOLD_OUT_EVERY // 2 :: HOLD_OUT_EVERY]) if len(keys) >= LEAST_CLIPS_TO_HOLD_OUT else ()
+
+
+def _train(
+    prepared: Path,
+    partial: Path,
+    folder: Path,
+    preset: str,
+    consent: Consent,
+    named: tuple[str, str],  # name and licence
+    minutes: float | None,
+    held_out: tuple[str, ...],
+    start_from: Path | None,
+    face_landmarker: Path | None,
+) -> None:
+    import dataclasses
+
+    from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file
+    from model.training.video_avatar import VIDEO_PRESETS, train_video_avatar
+
+    cache = default_cache(os.environ, Path.home())
+    config = VIDEO_PRESETS[preset]
+    if minutes is not None:
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, minutes=minutes))
+    train_video_avatar(
+        prepared,
+        partial,
+        config,
+        folder / f"training-{preset}",
+        name=named[0],
+        consent=consent,
+        licence=named[1],
+        provenance=f"made of consented video by `nerf-lipsync create --preset {preset}`",
+        face_landmarker=find_model_file(FACE_LANDMARKER, face_landmarker, cache=cache, download=True),
+        held_out=held_out,
+        start_from=start_from,
+        report=_say,
+    )
+
+
+def _say(progress: TrainingProgress) -> None:
+    typer.echo(
+        f"training: step {progress.step}, {progress.psnr_db:.1f} dB, {progress.left_s / 60:.1f} minutes left; "
+        f"picture: {progress.preview}",
+        err=True,
+    )
+
+
+def _report(partial: Path, prepared: Path, held_out: tuple[str, ...], preset: str, wall_s: float) -> None:
+    import resource
+
+    from model.evaluation.avatar_report import measure_avatar, write_avatar_report
+
+    quality = measure_avatar(partial, prepared, held_out)
+    memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    facts = {"preset": preset, "training": f"{wall_s / 60:.1f} minutes", "peak memory": f"{memory_gb:.1f} GB"}
+    write_avatar_report(partial, quality, facts)
+    for what, (value, unit) in quality.figures.items():
+        typer.echo(f"{what}: {value:.2f} {unit}")
+    for warning in quality.warnings:
+        typer.echo(f"note: {warning}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(create)
