@@ -130,7 +130,10 @@ def test_a_frame_does_not_depend_on_its_batch(frames: AvatarFrames) -> None:
 
 
 def test_gradient_of_pictures_agrees_with_finite_differences(frames: AvatarFrames) -> None:
-    """Central differences of float32 pictures, steps of 0.001 of a code's unit; within 3 per cent."""
+    """Central differences of float32 pictures, steps of 0.0001 of a code's unit; within 3 per cent.
+
+    Larger steps leave the tangent: the picture is curved where sharp edges cross pixels.
+    """
     motion = _motion(count=2).requires_grad_()
     y, x = torch.meshgrid(torch.linspace(-1, 1, HEIGHT), torch.linspace(-1, 1, WIDTH), indexing="ij")
     weights = torch.stack([y, x * y, y * y])
@@ -144,12 +147,12 @@ def test_gradient_of_pictures_agrees_with_finite_differences(frames: AvatarFrame
     leading[:, 1, 0] = 1.0
     for direction in (steepest, leading):
         with torch.no_grad():
-            measured = (value(motion + 1e-3 * direction) - value(motion - 1e-3 * direction)) / 2e-3
+            measured = (value(motion + 1e-4 * direction) - value(motion - 1e-4 * direction)) / 2e-4
         _assert_ratio(float((gradient * direction).sum()), float(measured), 0.03)
 
 
 def test_gradient_of_the_sync_loss_agrees_with_finite_differences(frames: AvatarFrames) -> None:
-    """Likewise, steps of 0.003; the critic in float64, so that only the pictures round."""
+    """Likewise, steps of 0.0005; the critic in float64, so that only the pictures round."""
     critic, motion, sound = _critic().double(), _motion().requires_grad_(), _sound().double()
     (gradient,) = torch.autograd.grad(critic.loss(frames(motion).double(), sound), motion)
     assert torch.isfinite(gradient).all() and (gradient[..., :16].abs() > 0).all()
@@ -157,9 +160,9 @@ def test_gradient_of_the_sync_loss_agrees_with_finite_differences(frames: Avatar
     leading[..., 0] = gradient[..., 0].sign()
     for direction in (steepest, leading):
         with torch.no_grad():
-            step = 3e-3 * direction
+            step = 5e-4 * direction
             ahead, behind = (critic.loss(frames(at).double(), sound) for at in (motion + step, motion - step))
-        _assert_ratio(float((gradient * direction).sum()), float((ahead - behind) / 6e-3), 0.03)
+        _assert_ratio(float((gradient * direction).sum()), float((ahead - behind) / 1e-3), 0.03)
 
 
 def test_beyond_the_space_nothing_moves(frames: AvatarFrames) -> None:
