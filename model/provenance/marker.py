@@ -22,13 +22,17 @@ _DAY_CHECK_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkSettings:
-    """What an operator asked for. `key_file` holds the invisible mark's key (None: the public one)."""
+    """What an operator asked for. `key_file` holds the invisible mark's key (None: the public one).
+
+    The invisible mark is embedded where an `instance` is named: enlarged three times it shows as a faint mottle on flat
+    skin, so it is not yet on for everybody.
+    """
 
     visible: bool = True
     text: str = "AI"
     corner: Corner = "bottom-right"
     opacity: float = 0.8
-    instance: int = 0
+    instance: int | None = None
     key_file: Path | None = None
 
 
@@ -42,6 +46,8 @@ class FrameMarker:
         self._key = read_key(settings.key_file)
         style = MarkStyle(text=settings.text, corner=settings.corner, opacity=settings.opacity)
         self.visible = VisibleMark(style, size=size, mouth_box=mouth_box) if settings.visible else None
+        self.payload: MarkPayload | None = None
+        self._invisible: InvisibleMark | None = None
         self._renew()
 
     def mark(self, frames: NDArray[np.uint8]) -> None:
@@ -51,12 +57,15 @@ class FrameMarker:
         for frame in frames:
             if self.visible is not None:
                 self.visible.draw(frame)
-            self._invisible.embed(frame[: self._size])
+            if self._invisible is not None:
+                self._invisible.embed(frame[: self._size])
 
     def _renew(self) -> None:
         self._check_at = time.monotonic() + _DAY_CHECK_S
+        if self._instance is None:
+            return
         payload = MarkPayload.today(self._instance)
-        if getattr(self, "payload", None) != payload:
+        if self.payload != payload:
             self.payload = payload
             self._invisible = InvisibleMark(payload, key=self._key, height=self._size, width=self._size)
 

@@ -34,7 +34,9 @@ def render(
     mark_key: Annotated[
         Path | None, typer.Option(envvar="NERF_LIPSYNC_MARK_KEY", help="file with the invisible mark's key")
     ] = None,
-    instance_id: Annotated[int, typer.Option(help="0..1048575, carried by the invisible mark")] = 0,
+    instance_id: Annotated[
+        int | None, typer.Option(help="0..1048575: also embed an invisible mark that carries it and the day")
+    ] = None,
     revoked: Annotated[Path | None, typer.Option(envvar="NERF_LIPSYNC_REVOKED", help="revocation list (JSON)")] = None,
     trusted_keys: Annotated[Path | None, typer.Option(help="PEM public keys: signed consent only")] = None,
     motion_out: Annotated[Path | None, typer.Option(help="npz with motion and ARKit coefficients")] = None,
