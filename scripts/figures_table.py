@@ -29,6 +29,9 @@ README_FIGURES = (
     ("browser_loopback", "av_offset_median", "audio against video at the browser, median"),
     ("field_capture", "sequence_head_psnr", "picture of the head against held-out frames of the capture"),
     ("field_capture", "novel_head_psnr", "the same when the camera orbits instead of the head turning"),
+    ("reconstruction_video", "reconstruction.true_motion.psnr_face", "avatar from 60 GRID clips, true motion: head"),
+    ("reconstruction_video", "reconstruction.true_motion.identity_cosine", "identity of that avatar"),
+    ("prototype", "kernel_over_prototype", "time of the kernel over the prototype's, one field"),
     (
         "views_capture",
         "turn_head_psnr_drop_15_20deg",
