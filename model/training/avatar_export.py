@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.avatar import FIELD_KIND, FORMAT_VERSION, AvatarConfig, Consent, load_avatar, write_avatar_config
 from model.checkpoint import save_checkpoint
-from model.data.capture import CaptureFrames
+from model.data.capture import ORBIT, CaptureFrames
 from model.provenance.consent import consent_hash
 from model.radiance.camera import HeadPose, cam_to_canonical, head_matrix
 from model.radiance.export import export_tensors
@@ -162,7 +162,8 @@ def _observe(
 
 def frontal_mouth_box(frames: CaptureFrames) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 as shares of the picture: the mouth of nearly frontal frames, at its widest and most open."""
-    frontal = np.linalg.norm(frames.rotvec, axis=1) < FRONTAL_RAD
+    still = np.array([kind != ORBIT for kind in frames.kind])
+    frontal = (np.linalg.norm(frames.rotvec, axis=1) < FRONTAL_RAD) & still
     boxes = frames.mouth_box[frontal if frontal.any() else slice(None)] / frames.size_px
     low, high = np.percentile(boxes[:, :2], 5, axis=0), np.percentile(boxes[:, 2:], 95, axis=0)
     return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
