@@ -90,7 +90,7 @@ def march(
     origins, directions = batch_rays(batch, cameras, lenses)
     near, far = ray_box(origins, directions, occupancy.box_lo, occupancy.box_hi)
     step = field.config.step
-    count = max(1, math.ceil(float((far - near).clamp(min=0).max()) / step) + 1)
+    count = max(1, math.ceil(float((far - near).detach().clamp(min=0).max()) / step) + 1)
     shift = torch.rand(len(near), 1, generator=generator)
     t = near[:, None] + (torch.arange(count) - 0.5 + shift) * step
     points = (origins[:, None] + t[..., None] * directions[:, None]).view(-1, 3)
