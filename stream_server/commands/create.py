@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -66,10 +68,7 @@ def create(
         named = (name or out.name, licence)
         _train(prepared, partial, folder, preset, consent, named, minutes, held_out, start_from, face_landmarker)
         _report(partial, prepared, held_out, preset, time.monotonic() - began)
-        if out.exists():
-            shutil.rmtree(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(partial, out)
+        _put(partial, out)
     except OSError as error:
         from model.errors import DataError
 
@@ -87,6 +86,11 @@ def _consent(person: str, by: str, date: str, statement: str, scope: str, expire
     text = file.read_text(encoding="utf-8") if len(statement) < 200 and file.is_file() else statement
     consent = Consent(person=person, statement=text, given_by=by, date=date, scope=scope, expires=expires)
     validate_consent(consent)
+    today = dt.datetime.now(dt.UTC).date()  # as `check_consent` has it: said now, not after the training
+    if dt.date.fromisoformat(consent.date) > today:
+        raise InputError(f"the consent is dated {consent.date}, and today is {today} (UTC)")
+    if consent.expires is not None and dt.date.fromisoformat(consent.expires) < today:
+        raise InputError(f"the consent expired on {consent.expires}; ask {by} to renew it")
     return consent
 
 
@@ -95,6 +99,19 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
 
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists; give another --out, or --overwrite to replace it")
+    if out.exists() and not (out / "avatar.json").is_file():
+        raise InputError(f"{out} is no avatar (it has no avatar.json) and is not replaced; give another --out")
+
+
+def _put(partial: Path, out: Path) -> None:
+    """Move the finished folder to `out` by renaming; an older avatar goes only when the new one is there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
+        new = Path(beside) / "new"
+        shutil.move(partial, new)  # a copy where the work folder is on another disk
+        if out.exists():
+            out.rename(Path(beside) / "old")
+        new.rename(out)
 
 
 def _prepared(videos: list[Path], folder: Path, face_landmarker: Path | None, segmenter: Path | None) -> Path:
@@ -143,6 +160,7 @@ def _train(
 ) -> None:
     import dataclasses
 
+    from model.avatar import read_avatar_config
     from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file
     from model.training.video_avatar import VIDEO_PRESETS, train_video_avatar
 
@@ -150,11 +168,12 @@ def _train(
     config = VIDEO_PRESETS[preset]
     if minutes is not None:
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, minutes=minutes))
+    start = f"-{read_avatar_config(start_from).field_hash[:8]}" if start_from else ""  # another start, another training
     train_video_avatar(
         prepared,
         partial,
         config,
-        folder / f"training-{preset}",
+        folder / f"training-{preset}{start}",
         name=named[0],
         consent=consent,
         licence=named[1],

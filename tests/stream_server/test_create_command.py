@@ -13,6 +13,7 @@ from model.avatar import load_avatar
 from model.radiance.camera import HeadPose
 from model.radiance.serving import AvatarRenderer
 from stream_server.cli import main
+from stream_server.commands import create
 
 CONSENT = (
     *("--consent-person", "A B", "--consent-by", "A B", "--consent-date", "2026-11-01"),
@@ -37,6 +38,36 @@ def test_consent_that_ends_before_it_began_is_refused(tmp_path: Path, capsys: py
     given = ["create", str(tmp_path / "no.mp4"), "--out", str(tmp_path / "me"), *CONSENT]
     assert main([*given, "--consent-expires", "2026-10-01"]) == 2
     assert "2026-10-01" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("dated", "expires", "said"), [("2026-11-01", "2026-11-02", "expired"), ("2999-01-01", None, "today")]
+)
+def test_consent_that_serving_would_refuse_is_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dated: str, expires: str | None, said: str
+) -> None:
+    given = [*CONSENT, "--consent-date", dated, *(["--consent-expires", expires] if expires else [])]
+    assert main(["create", str(tmp_path / "no.mp4"), "--out", str(tmp_path / "me"), *given]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_overwrite_never_deletes_what_is_no_avatar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_bytes(b"x")
+    given = ["create", str(tmp_path / "no.mp4"), "--out", str(tmp_path / "photos"), "--overwrite", *CONSENT]
+    assert main(given) == 2
+    assert "no avatar" in capsys.readouterr().err
+    assert (tmp_path / "photos" / "one.jpg").is_file()
+
+
+def test_a_finished_avatar_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    new, out = tmp_path / "work" / "avatar.partial", tmp_path / "me"
+    for folder, text in ((new, "new"), (out, "old")):
+        folder.mkdir(parents=True)
+        (folder / "avatar.json").write_text(text)
+    create._put(new, out)
+    assert (out / "avatar.json").read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["me", "work"]
 
 
 def test_an_avatar_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
