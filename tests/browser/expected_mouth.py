@@ -17,28 +17,53 @@ from model.speech_to_motion import SpeechToMotion, motion_of_sound
 from tests.browser.harness import Traces
 
 SIZE_PX = 96
+SLOW_FRAMES = 25
+FRAME_SAMPLES = 640
 STEP_FRAMES = 0.25
+EARLIEST_FRAMES = -200  # the sound is recorded from before the call's first frame
 SETTLE_FRAMES = 75
-"""The call began before the recording: until then its running maximum is not that of an offline run."""
 LEAST_OVERLAP_FRAMES = 300
 
 
 def mouth_as_expected(traces: Traces) -> float:
     """Greatest correlation of the mouth's brightness with that of the avatar moved by the captured sound, head still.
 
-    Frames are placed by their time codes, since the browser shows them unevenly; where the recording began in the
-    call's own count of frames is searched.
+    Both without what is slower than about a second: sway turns the face in the light, and its seed is the server's.
+    Frames are placed by their time codes, since the browser shows them unevenly. First it is searched where the
+    recording began in the call's own count of frames; then the models hear it from the call's first sample on, as the
+    server did: a loud beginning stays in the memory of both, and what it does there depends on where the hops begin.
     """
-    expected_luma = _mouth_luma(motion_of_sound(traces.sound, SpeechToMotion.load())[0])
     known = ~np.isnan(traces.index)
-    index, luma = traces.index[known], traces.luma[known]
-    scores = []
-    for start in np.arange(index[0] - 50, index[-1], STEP_FRAMES):
-        inside = (index - start >= SETTLE_FRAMES) & (index - start < len(expected_luma) - 1)
+    index = np.arange(traces.index[known][0], traces.index[known][-1] + 1)
+    luma = _fast(np.interp(index, traces.index[known], traces.luma[known]))
+    _, began = _best(index, luma, _expected(traces.sound), np.arange(EARLIEST_FRAMES, index[-1], STEP_FRAMES))
+    before = max(0, round(-began * FRAME_SAMPLES))
+    began += before / FRAME_SAMPLES
+    expected = _expected(traces.sound[before:])
+    return _best(index, luma, expected, np.arange(began - 2, began + 2, STEP_FRAMES))[0]
+
+
+def _best(
+    index: NDArray[np.float64], luma: NDArray[np.float64], expected: NDArray[np.float64], starts: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Greatest correlation, and at which of `starts` (frame index of the recording's first sample)."""
+    found = [(-1.0, 0.0)]
+    for start in starts:
+        inside = (index - start >= SETTLE_FRAMES) & (index - start < len(expected) - 1)
         if inside.sum() >= LEAST_OVERLAP_FRAMES:
-            expected = np.interp(index[inside] - start, np.arange(len(expected_luma)), expected_luma)
-            scores.append(float(np.corrcoef(luma[inside], expected)[0, 1]))
-    return max(scores)
+            wanted = np.interp(index[inside] - start, np.arange(len(expected)), expected)
+            found.append((float(np.corrcoef(luma[inside], wanted)[0, 1]), float(start)))
+    return max(found)
+
+
+def _expected(sound: NDArray[np.float32]) -> NDArray[np.float64]:
+    return _fast(_mouth_luma(motion_of_sound(sound, SpeechToMotion.load())[0]))
+
+
+def _fast(series: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T,) less its running mean over `SLOW_FRAMES`."""
+    padded = np.pad(series, SLOW_FRAMES // 2, mode="edge")
+    return series - np.convolve(padded, np.full(SLOW_FRAMES, 1 / SLOW_FRAMES), mode="valid")
 
 
 def _mouth_luma(motion: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -90,17 +90,21 @@ def call_and_measure(browser: Chromium, server: ServerProcess, *, seconds: float
     avatar = server.get("/v1/avatars")["avatars"][0]
     browser.open(server.url)
     browser.evaluate("document.getElementById('start').click()")
+    browser.evaluate(f"{_script('listen.js')}()", timeout_s=20)
     connect_s = browser.wait_for("document.body.dataset.state === 'live'", timeout_s=20)
     browser.wait_for("document.getElementById('avatar').videoWidth > 16", timeout_s=10)
     time.sleep(2.0)  # the browser's own buffers settle
     arguments = {"mouthBox": avatar["mouth_box"] or [0.3, 0.55, 0.7, 0.9], "seconds": seconds, "timecode": timecode}
-    script = (Path(__file__).parent / "measure.js").read_text()
-    raw = browser.evaluate(f"{script}({json.dumps(arguments)})", timeout_s=seconds + 30)
+    raw = browser.evaluate(f"{_script('measure.js')}({json.dumps(arguments)})", timeout_s=seconds + 30)
     return analyse(raw, connect_s)
 
 
+def _script(name: str) -> str:
+    return (Path(__file__).parent / name).read_text()
+
+
 def analyse(raw: dict[str, Any], connect_s: float) -> Measured:
-    """Figures from what measure.js recorded."""
+    """Figures from what listen.js and measure.js recorded."""
     frames = raw["frames"]
     duration_s = (frames[-1]["shownMs"] - frames[0]["shownMs"]) / 1e3
     presented = frames[-1]["presented"] - frames[0]["presented"]

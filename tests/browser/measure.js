@@ -1,36 +1,14 @@
-// Injected into the live page by harness.py. Records, on the page's own clock (ms): the microphone's loudness and sound
-// (16 kHz, base64) per chunk as captured, each shown frame with its time code and its open mouth (the share of the mouth box darker than
-// 0.55 of its 90th percentile), and all events.
+// Injected into the live page by harness.py, after listen.js. Records, on the page's own clock (ms): each shown frame with
+// its time code and its open mouth (the share of the mouth box darker than 0.55 of its 90th percentile), and all events.
 (async ({ mouthBox, seconds, timecode }) => {
   const { decodeTimecode, stripHeightPx } = await import("/src/timecode.js");
   const call = globalThis.avatarCall;
   const video = document.getElementById("avatar");
   const size = video.videoWidth;
-  const out = { size, frames: [], levels: [], sound: [], events: [], offsets: [], startMs: performance.now(), endMs: 0 };
+  const out = { size, frames: [], ...globalThis.testHeard, events: [], offsets: [], startMs: performance.now(), endMs: 0 };
 
   const handle = call.onEvent.bind(call);
   call.onEvent = (event) => { out.events.push({ ...event, atMs: performance.now() }); handle(event); };
-
-  const reader = new MediaStreamTrackProcessor({ track: call.microphone.getAudioTracks()[0].clone() }).readable.getReader();
-  const listen = async () => {
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      const samples = new Float32Array(value.numberOfFrames);
-      value.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
-      const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
-      const step = value.sampleRate / 16000;
-      const part = new Int16Array(samples.length / step);
-      for (let i = 0; i < part.length; i++) {
-        const mean = samples.subarray(i * step, (i + 1) * step).reduce((sum, sample) => sum + sample, 0) / step;
-        part[i] = Math.max(-32768, Math.min(32767, Math.round(mean * 32768)));
-      }
-      out.sound.push(btoa(String.fromCharCode(...new Uint8Array(part.buffer))));
-      out.levels.push([performance.now(), value.duration / 1000, 10 * Math.log10(power + 1e-9)]);
-      value.close();
-    }
-  };
-  void listen();
 
   const strip = new OffscreenCanvas(size, stripHeightPx(size)).getContext("2d", { willReadFrequently: true });
   const [x0, y0, x1, y1] = mouthBox.map((edge) => Math.round(edge * size));
@@ -78,6 +56,7 @@
   }
   running = false;
   out.endMs = performance.now();
-  void reader.cancel();
+  globalThis.testHeard.stop();
+  delete out.stop;
   return out;
 })
