@@ -25,10 +25,15 @@ from model.training.video_frames import VideoStage, clip_frames
 __all__ = ["filmed_clips", "filmed_stage"]
 
 
-def filmed_stage(config: AvatarConfig, calibrate_on: Path) -> VideoStage:
-    """How an avatar made from video stands before its camera; `calibrate_on`: the prepared clips it was made from."""
+def filmed_stage(config: AvatarConfig, calibrate_on: Path, held_out: Sequence[str] = ()) -> VideoStage:
+    """How an avatar made from video stands before its camera.
+
+    Args:
+        calibrate_on: The prepared clips it was made from.
+        held_out: Keys of those among them that were not trained on.
+    """
     shape = load_head_shape()
-    points = [clip.points(shape) for clip in iterate_clips(calibrate_on)]
+    points = [clip.points(shape) for clip in iterate_clips(calibrate_on) if clip.key not in held_out]
     calibration: SpeakerCalibration = calibrate_speaker(np.concatenate(points))
     return VideoStage(config.camera, config.neck, config.rest_pose, calibration, config.camera.matrix())
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.capture import ORBIT, Capture, CaptureFrames, join_frames
+from model.errors import DataError
 from model.face.ict_head import IctHead
 from model.motion.space import load_motion_space
 from model.training.avatar import STATE_FILE, AvatarTraining, AvatarTrainingConfig, run_training
@@ -39,7 +40,7 @@ def load_captures(
     """`train` of a capture without its last `hold_out` frames, and the `orbit` split of another (or the same) folder.
 
     Raises:
-        DataError: A folder is no capture, or a picture is missing.
+        DataError: A folder is no capture, a picture is missing, or all frames are held out.
     """
     parts = [_split(folder, ict_head, "train", size_px, cache, hold_out)]
     if orbit is not None:
@@ -103,6 +104,8 @@ def _split(folder: Path, ict_head: Path, split: str, size_px: int, cache: Path, 
     capture = Capture.open(folder)
     frames = capture.frames(split, size_px, capture_motion(ict_head, folder), cache)
     kept = len(frames) - hold_out
+    if kept < 1:
+        raise DataError(f"{folder} has {len(frames)} frames of `{split}`, and {hold_out} are to be held out")
     rows = capture.rows(split)[:kept]
     gaze = np.array([capture.meta["frames"][i]["gaze"] for i in rows], np.float32)
     return CaptureSet(frames.first(kept), capture.expression(rows), gaze)

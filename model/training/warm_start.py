@@ -8,7 +8,6 @@ sides from the first step on; what has to be learned is the person's own color a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -135,9 +134,3 @@ def _sampled(bases: Tensor, points: Tensor, config: FieldConfig) -> Tensor:
     lo, hi = torch.tensor(config.warp_lo), torch.tensor(config.warp_hi)
     grid = ((points - lo) / (hi - lo) * 2 - 1)[None].expand(len(bases), -1, -1, -1, -1)
     return functional.grid_sample(bases, grid, padding_mode="border", align_corners=True)
-
-
-def landmarks_moved(new_cm: NDArray[np.float32], old_cm: NDArray[np.float32]) -> float:
-    """Mean distance in centimetres between two neutral faces: a figure for the log."""
-    difference: Sequence[float] = np.linalg.norm(new_cm[:FACE_LANDMARKS] - old_cm[:FACE_LANDMARKS], axis=1).tolist()
-    return float(np.mean(difference))
