@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.avatar import Avatar, load_avatar
 from model.diffusion.unet import TemporalUNet, UNetConfig
 from model.errors import CheckpointBindingError, ConfigError, DataError, InputError
-from model.motion.retarget import Retarget
 from model.motion.space import load_motion_space
 from model.motion.vae import MotionVae, VaeConfig
-from model.radiance.camera import HeadPose
 from model.radiance.serving import AvatarRenderer
 from model.training import rendered_sync
 from model.training.rendered_critic import (
@@ -39,12 +36,13 @@ from model.training.rendered_sync import (
     shift_losses,
 )
 from model.training.rendered_syncnet import SyncNetJudge
-from model.training.rendered_views import ARCFACE_POINTS, View, arcface_view, head_in_picture, mouth_view
+from model.training.rendered_views import ARCFACE_POINTS, arcface_view, head_in_picture, mouth_view
 from model.training.run import RunConfig
 from model.training.speech_data import normalise_batch
 from model.training.sync_critic import SyncBank
 from tests.support.closeness import assert_close
 from tests.support.onnx_files import write_flatten_network
+from tests.support.serving_picture import serving_picture
 
 SPACE = load_motion_space()
 HEIGHT, WIDTH = 20, 24
@@ -90,32 +88,12 @@ def _sound(batch: int = 1, count: int = 5, seed: int = 1) -> Tensor:
     return torch.rand(batch, 4 * count, 80, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def _serving_picture(renderer: AvatarRenderer, view: View, motion: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The kernel's picture of a view: the whole picture's camera, scaled and shifted to its pixels."""
-    avatar = renderer.avatar
-    (pixel, _, left), (_, _, top) = view.to_picture
-    size = 1 / pixel
-    shown = Retarget.load(avatar.folder)(SPACE.clamp(motion))
-    inputs = renderer.conditioner.frame_inputs(shown, HeadPose(), avatar.config.camera.size_px)
-    scale = size / avatar.config.camera.size_px
-    moved = dataclasses.replace(
-        inputs,
-        fx=inputs.fx * scale,
-        fy=inputs.fy * scale,
-        cx=inputs.cx * scale - left * size,
-        cy=inputs.cy * scale - top * size,
-        height=view.height_px,
-        width=view.width_px,
-    )
-    return np.asarray(renderer.marcher.render(moved))
-
-
 def test_pictures_are_those_that_serving_renders(avatar: Avatar, frames: AvatarFrames) -> None:
     motion = _motion(count=4)
     found = frames(motion)[0].permute(0, 2, 3, 1).numpy()
     renderer = AvatarRenderer(avatar)
     for made, codes in zip(found, motion[0].numpy(), strict=True):
-        wanted = _serving_picture(renderer, frames.view, codes)
+        wanted = serving_picture(renderer, frames.view, codes)
         under = frames.underlay.reshape(HEIGHT, WIDTH, 3).numpy()
         difference = np.abs(made - (wanted[..., :3] + (1 - wanted[..., 3:]) * under))
         assert difference.mean() < 0.5 / 255 and difference.max() < 12 / 255
@@ -130,39 +108,15 @@ def test_a_frame_does_not_depend_on_its_batch(frames: AvatarFrames) -> None:
 
 
 def test_gradient_of_pictures_agrees_with_finite_differences(frames: AvatarFrames) -> None:
-    """Central differences of float32 pictures, steps of 0.0001 of a code's unit; within 3 per cent.
-
-    Larger steps leave the tangent: the picture is curved where sharp edges cross pixels.
-    """
-    motion = _motion(count=2).requires_grad_()
     y, x = torch.meshgrid(torch.linspace(-1, 1, HEIGHT), torch.linspace(-1, 1, WIDTH), indexing="ij")
     weights = torch.stack([y, x * y, y * y])
-
-    def value(at: Tensor) -> Tensor:
-        return (frames(at).double() * weights).sum()
-
-    (gradient,) = torch.autograd.grad(value(motion), motion)
-    assert torch.isfinite(gradient).all() and (gradient[..., :16].abs() > 0).all()
-    steepest, leading = gradient / gradient.norm(), torch.zeros_like(motion)
-    leading[:, 1, 0] = 1.0
-    for direction in (steepest, leading):
-        with torch.no_grad():
-            measured = (value(motion + 1e-4 * direction) - value(motion - 1e-4 * direction)) / 2e-4
-        _assert_ratio(float((gradient * direction).sum()), float(measured), 0.03)
+    _assert_tangent(lambda at: (frames(at).double() * weights).sum(), count=2, step=1e-4)
 
 
 def test_gradient_of_the_sync_loss_agrees_with_finite_differences(frames: AvatarFrames) -> None:
-    """Likewise, steps of 0.0005; the critic in float64, so that only the pictures round."""
-    critic, motion, sound = _critic().double(), _motion().requires_grad_(), _sound().double()
-    (gradient,) = torch.autograd.grad(critic.loss(frames(motion).double(), sound), motion)
-    assert torch.isfinite(gradient).all() and (gradient[..., :16].abs() > 0).all()
-    steepest, leading = gradient / gradient.norm(), torch.zeros_like(motion)
-    leading[..., 0] = gradient[..., 0].sign()
-    for direction in (steepest, leading):
-        with torch.no_grad():
-            step = 5e-4 * direction
-            ahead, behind = (critic.loss(frames(at).double(), sound) for at in (motion + step, motion - step))
-        _assert_ratio(float((gradient * direction).sum()), float((ahead - behind) / 1e-3), 0.03)
+    """The critic in float64, so that only the pictures round."""
+    critic, sound = _critic().double(), _sound().double()
+    _assert_tangent(lambda at: critic.loss(frames(at).double(), sound), count=5, step=2e-4)
 
 
 def test_beyond_the_space_nothing_moves(frames: AvatarFrames) -> None:
@@ -246,7 +200,7 @@ def test_identity_of_the_neutral_face_costs_nothing_and_opening_does(avatar: Ava
     losses = load_rendered_losses(avatar, config, face_network=path)
     neutral = torch.zeros(1, 5, 32)
     with torch.no_grad():
-        assert abs(losses(neutral, _sound())["identity"].item()) < 1e-6
+        assert abs(losses(neutral, _sound())["identity"].item()) < 1e-5
     motion = _motion().requires_grad_()
     terms = losses(motion, _sound())
     assert set(terms) == {"identity"} and terms["identity"].item() > 1e-4
@@ -412,7 +366,20 @@ def test_rendering_is_due_every_so_many_steps() -> None:
     assert [step for step in range(8) if config.due(step)] == [0, 3, 6]
 
 
-def _assert_ratio(found: float, wanted: float, tolerance: float) -> None:
-    """Above the noise, and within a relative tolerance."""
-    assert abs(wanted) > 1e-5
-    assert abs(found / wanted - 1) < tolerance, f"{found} and {wanted}"
+def _assert_tangent(value: Callable[[Tensor], Tensor], count: int, step: float) -> None:
+    """Analytic over central difference: 1 +- 0.02 in the median of five motions, none beyond 0.1.
+
+    A single motion may lie within a step of a kink, where a sharp edge crosses a pixel.
+    """
+    ratios = []
+    for seed in range(5):
+        motion = _motion(count=count, seed=seed).requires_grad_()
+        (gradient,) = torch.autograd.grad(value(motion), motion)
+        assert torch.isfinite(gradient).all() and (gradient[..., :16].abs() > 0).all()
+        opening = torch.zeros_like(gradient)
+        opening[..., 0] = gradient[..., 0].sign()
+        for direction in (gradient / gradient.norm(), opening):
+            with torch.no_grad():
+                measured = (value(motion + step * direction) - value(motion - step * direction)) / (2 * step)
+            ratios.append(float((gradient * direction).sum() / measured))
+    assert abs(float(np.median(ratios)) - 1) < 0.02 and np.abs(np.array(ratios) - 1).max() < 0.1, ratios
