@@ -36,7 +36,7 @@ class ControlsMaker:
         """The controls.
 
         Raises:
-            ValueError: A value cannot be used; the message names it. (InputError is one.)
+            ValueError, InputError: A value cannot be used; the message names it.
         """
         given = dict(values)
         background = self._background(str(given.pop("background", "own")), bool(given.pop("background_blur", False)))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from model.errors import ModelError
 from stream_server.engine import protocol
 from stream_server.engine.batcher import Change, Close, HopTask, Inbox, Load, Open, Rewind, Task
 from stream_server.engine.loading import HopOutputLike, Loaded, describe
@@ -155,7 +156,8 @@ class Engine:
             return
         first_frame = task.hop * int(self._loaded.pipeline.spec.hop_frames)
         state = self._loaded.pipeline.new_state(task.seed, shown=shown, first_frame=first_frame)
-        self._streams.put(task.connection, task.session, Stream(task.generation, state, controls, task.rewindable))
+        stream = Stream(task.generation, state, controls, task.rewindable, task.hop)
+        self._streams.put(task.connection, task.session, stream)
 
     def _change(self, task: Change) -> None:
         stream = self._streams.get(task.connection, task.session)
@@ -170,7 +172,7 @@ class Engine:
                     raise ValueError(f"avatar {task.avatar!r} is not loaded")
                 if stream is not None:
                     stream.state.shown = shown
-        except ValueError as error:  # InputError is one
+        except (ValueError, ModelError) as error:
             task.connection.answer(task.request, " ".join(str(error).split()))
         else:
             task.connection.answer(task.request)
@@ -178,7 +180,7 @@ class Engine:
     def _rewind(self, task: Rewind) -> None:
         stream = self._streams.get(task.connection, task.session)
         if stream is None or not stream.rewind(task.generation, task.hop):
-            message = f"hop {task.hop} is too long ago to go back to"
+            message = f"the stream cannot go back to before hop {task.hop}"
             self._tell_failed(task.connection, task.session, task.generation, message)
 
     def _step(self, tasks: Sequence[HopTask]) -> None:

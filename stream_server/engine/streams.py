@@ -20,10 +20,12 @@ class Stream:
     state: Any
     controls: Any
     rewindable: bool
+    next_hop: int
     before: OrderedDict[int, Any] = field(default_factory=OrderedDict)
 
     def keep(self, hop: int) -> None:
-        """Remember the state before `hop` is taken in."""
+        """`hop` is taken in now: remember the state before it."""
+        self.next_hop = hop + 1
         if self.rewindable:
             self.before[hop] = self.state.snapshot()
             while len(self.before) > KEPT_HOPS:
@@ -31,13 +33,16 @@ class Stream:
 
     def rewind(self, generation: int, hop: int) -> bool:
         """Go back to the state before `hop`; False if it is not remembered."""
+        if hop == self.next_hop:
+            self.generation = generation
+            return True
         kept = self.before.get(hop)
         if kept is None:
             return False
         shown = self.state.shown
         self.state = kept
         self.state.shown = shown
-        self.generation = generation
+        self.generation, self.next_hop = generation, hop
         for later in [index for index in self.before if index >= hop]:
             del self.before[later]
         return True

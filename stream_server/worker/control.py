@@ -16,38 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from stream_server.engine import protocol
-from stream_server.errors import (
-    ConflictError,
-    EngineLostError,
-    NotFoundError,
-    OfferError,
-    ProtocolError,
-    RefusedError,
-    ServerBusyError,
-    StreamServerError,
-    VoiceError,
-)
+from stream_server.errors import EngineLostError, NotFoundError, ProtocolError
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.place import Place
+from stream_server.worker.problems import answer_error
 from stream_server.worker.session_options import SessionOptions
 from stream_server.worker.session_registry import SessionRegistry
 from stream_server.worker.speak_door import SpeakDoor
 
-__all__ = ["ControlServer", "answer_error"]
+__all__ = ["ControlServer"]
 
 log = logging.getLogger(__name__)
 
 _READ_TIMEOUT_S = 5.0
-_STATUS: tuple[tuple[type[StreamServerError], int, str], ...] = (
-    (EngineLostError, 503, "not-ready"),
-    (ServerBusyError, 503, "busy"),
-    (OfferError, 422, "bad-offer"),
-    (NotFoundError, 404, "no-such-session"),
-    (ConflictError, 409, "conflict"),
-    (VoiceError, 422, "no-voice"),
-    (RefusedError, 422, "refused"),
-    (StreamServerError, 400, "bad-request"),
-)
 
 
 class ControlServer:
@@ -139,18 +120,6 @@ class ControlServer:
             "busy_ms_per_hop": round(self._engine.busy_ms_per_hop, 2),
             "stages": self._registry.stage_counts(),
         }
-
-
-def answer_error(error: Exception) -> dict[str, Any]:
-    """An exception as a problem; one that is not ours goes to the log with its trace."""
-    for kind, status, code in _STATUS:
-        if isinstance(error, kind):
-            body = {"type": "problem", "status": status, "code": code, "detail": str(error)}
-            retry = {"retry_after_s": getattr(error, "retry_after_s", 2)} if status == 503 else {}
-            return body | retry
-    log.error("a control request failed", exc_info=error)
-    detail = "the request failed; see the server's log"
-    return {"type": "problem", "status": 500, "code": "internal", "detail": detail}
 
 
 def session_options(values: dict[str, Any]) -> SessionOptions:

@@ -17,6 +17,7 @@ from stream_server.log_setup import SessionLog
 from stream_server.worker.egress import Egress
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.feed import Feed
+from stream_server.worker.messages import carry_out
 from stream_server.worker.session import AvatarSession
 from stream_server.worker.session_options import SessionOptions
 from stream_server.worker.sinks.peer import PeerHooks, PeerSink
@@ -183,6 +184,4 @@ class Place:
         Raises:
             StreamServerError: It cannot be done.
         """
-        from stream_server.worker.messages import carry_out
-
         return await carry_out(self, message)

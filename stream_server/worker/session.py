@@ -163,7 +163,9 @@ class AvatarSession:
         next_frame = self.frames.next_index
         hop_frames, lookahead = int(self.avatar["hop_frames"]), int(self.avatar["lookahead_frames"])
         hop = max(0, (next_frame + lookahead) // hop_frames)
-        hop = min(hop, self._windower.position_samples // int(self.avatar["hop_samples"]))
+        waiting = self._schedule.first_hop  # the model has heard all hops before it
+        heard = self._windower.position_samples // int(self.avatar["hop_samples"])
+        hop = min(hop, heard if waiting is None else waiting)
         start = hop * hop_frames * self._frame_samples  # where the model hears silence from
         position = min(self._egress_position(), self.sound.end, start)
         cut = self.speech.interrupt(position, start)

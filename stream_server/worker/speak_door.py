@@ -26,6 +26,7 @@ from stream_server.events import ErrorEvent, Event, NoticeEvent, encode
 from stream_server.media.speech_stream import Utterance
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.place import Place
+from stream_server.worker.problems import answer_error
 from stream_server.worker.session_options import SessionOptions
 from stream_server.worker.session_registry import SessionRegistry
 from stream_server.worker.sinks.socket_media import SocketMedia
@@ -51,8 +52,6 @@ class SpeakDoor:
 
     async def serve(self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until either side ends. `request` holds owner, options, and id (of a session that is open) or None."""
-        from stream_server.worker.control import answer_error
-
         try:
             place, ours = await self._place(request)
         except Exception as error:
