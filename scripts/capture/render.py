@@ -59,7 +59,9 @@ def render_frames(job: RenderJob, workers: int, on_done: OnDone) -> None:
         for number in range(min(workers, len(job.frames))):
             receiver, sender = context.Pipe(duplex=False)
             share = job.frames[number::workers]
-            process: mp.process.BaseProcess = context.Process(target=_work, args=(job, share, number, sender), daemon=True)
+            process: mp.process.BaseProcess = context.Process(
+                target=_work, args=(job, share, number, sender), daemon=True
+            )
             process.start()
             sender.close()
             running[receiver] = process
