@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scripts.capture.errors import CaptureError
+from scripts.capture.errors import CaptureError, PlanError
 from scripts.capture.head import HeadRig, load_head
 from scripts.capture.pack import TIMES, pack
 from scripts.capture.person import IDENTITY_WEIGHTS, SAMPLES, coefficient_names
@@ -21,7 +21,7 @@ from scripts.capture.plan_file import DEFAULT_PLAN, load_plan, plan_of_capture
 from scripts.capture.render import RenderJob, render_frames, require_blender
 from scripts.capture.store import CaptureFolder, RunSettings
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 CAPTURE_SIZE_PX = 320
 
 
@@ -73,8 +73,6 @@ def read_plan(source: Path | None, shapes: tuple[str, ...]) -> Plan:
     Raises:
         PlanError: It cannot be used.
     """
-    from scripts.capture.errors import PlanError
-
     if source is not None and source.is_dir():
         plan = plan_of_capture(source)
     else:
@@ -88,10 +86,12 @@ def read_plan(source: Path | None, shapes: tuple[str, ...]) -> Plan:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; returns the exit status."""
     try:
-        app(args=list(argv) if argv is not None else None, standalone_mode=False)
+        app(args=list(argv) if argv is not None else None)
     except CaptureError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except SystemExit as ended:  # typer's own way out, after wrong arguments too
+        return ended.code if isinstance(ended.code, int) else 1
     return 0
 
 

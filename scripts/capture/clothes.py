@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-from skimage.measure import marching_cubes
 
 from scripts.capture.head import HEAD_AND_NECK, HeadRig
 from scripts.capture.shapes import Array, Index
@@ -31,6 +30,8 @@ class Mesh(NamedTuple):
 
 def torso() -> Mesh:
     """Shoulders, arms and chest as one smooth surface, cut at the collar."""
+    from skimage.measure import marching_cubes  # of the extra `capture`; the rest of this file does without
+
     axes = [np.arange(a, b, GRID_STEP) for a, b in zip(_LOW, _HIGH, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     field = _body_distance(points)

@@ -3,7 +3,7 @@
 CaptureError
     HeadFileError       the ICT-FaceKit head is missing or is another mesh
     PlanError           a motion or plan file is missing, damaged or empty
-    MissingBlenderError `bpy` is not there
+    MissingBlenderError `bpy` or scikit-image is not there
     RenderError         Blender failed, the disk is full, or the folder belongs to another run
 """
 
@@ -23,11 +23,11 @@ class PlanError(CaptureError):
 
 
 class MissingBlenderError(CaptureError):
-    """Blender as a Python module is not installed."""
+    """Blender as a Python module, or what makes the clothes, is not installed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"Blender's Python module is not here ({reason}): "
+            f"what renders is not installed ({reason}): "
             "pip install nerf-lipsync[capture] under Python 3.11 (bpy 4.2.0 has no other)"
         )
 

@@ -39,10 +39,12 @@ def require_blender() -> None:
     """Fail early and clearly.
 
     Raises:
-        MissingBlenderError: `bpy` is not installed for this Python.
+        MissingBlenderError: `bpy` or scikit-image is not installed for this Python.
     """
-    if importlib.util.find_spec("bpy") is None:
-        raise MissingBlenderError(f"Python {sys.version_info.major}.{sys.version_info.minor} at {sys.prefix}")
+    missing = [name for name in ("bpy", "skimage") if importlib.util.find_spec(name) is None]
+    if missing:
+        python = f"Python {sys.version_info.major}.{sys.version_info.minor} at {sys.prefix}"
+        raise MissingBlenderError(f"no {' and no '.join(missing)} in {python}")
 
 
 def render_frames(job: RenderJob, workers: int, on_done: OnDone) -> None:
