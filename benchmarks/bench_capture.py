@@ -1,10 +1,11 @@
 """Frames rendered by `scripts.capture` against the same frames of the capture behind the default avatar.
 
-    python benchmarks/bench_capture.py --rendered DIR --reference CAPTURE [--json R.json]
+    python benchmarks/bench_capture.py --rendered DIR --reference CAPTURE [--other-seed DIR2] [--json R.json]
 
 Frames that both folders hold are compared: pictures under the reference's head labels, masks pixel by pixel, and every
 label. The reference's `train` pictures are stored with loss (quality 99), and so are the rendered ones: together they
 cost what `stored_twice_psnr` says, which no renderer can exceed there. The other splits are stored without loss.
+DIR2 holds the same frames rendered with another `--seed`: `sampler_noise_psnr` is how far two such renderings differ.
 """
 
 from __future__ import annotations
@@ -38,14 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rendered", type=Path, required=True)
     parser.add_argument("--reference", type=Path, required=True)
+    parser.add_argument("--other-seed", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     figures, frames = compare(args.rendered, args.reference)
+    if args.other_seed:
+        figures["sampler_noise_psnr"] = sampler_noise(args.rendered, args.other_seed)
     for name, figure in figures.items():
         print(f"{name:32s} {figure.value:12.6g} {figure.unit}" + ("  MISSED" if figure.missed else ""))
     results = new_results(
         figures,
-        command="python benchmarks/bench_capture.py --rendered DIR --reference CAPTURE",
+        command="python benchmarks/bench_capture.py --rendered DIR --reference CAPTURE --other-seed DIR2",
         data=f"{len(frames)} frames of the capture behind the default avatar, rendered again: {', '.join(frames)}",
     )
     if args.json:
@@ -68,12 +72,34 @@ def compare(rendered: Path, reference: Path) -> tuple[dict[str, Figure], list[st
     wide = max(_largest(ours[key], theirs[key]) for key in CAPTURE_WIDE)
     worst = max(_largest([a[k] for k in EXACT], [b[k] for k in EXACT]) for a, b in pairs)
     figures["label_difference_max"] = Figure(
-        value=max(wide, worst), unit="own unit", goal=GOAL_LABELS, better="lower", spread=None, n=len(pairs)
+        value=max(wide, worst), unit="own unit", goal=GOAL_LABELS, better="lower", n=len(pairs)
     )
     figures["point_difference_max"] = Figure(
-        value=_point_difference(rendered, reference), unit="px or cm", goal=GOAL_POINTS, better="lower", spread=None
+        value=_point_difference(rendered, reference), unit="px or cm", goal=GOAL_POINTS, better="lower"
     )
     return figures, [f["file"] for f, _ in pairs]
+
+
+def sampler_noise(rendered: Path, other: Path) -> Figure:
+    """Mean PSNR of the head between two seeds, over the frames that both hold without loss.
+
+    Raises:
+        SystemExit: There are none.
+    """
+    ours, theirs = _labels(rendered), _labels(other)
+    listed = {f["file"] for f in theirs["frames"]}
+    shared = [f for f in ours["frames"] if f["file"] in listed and f["split"] != "train"]
+    if not shared:
+        raise SystemExit(f"{rendered} and {other} share no frame that is stored without loss")
+    values = [
+        _psnr(
+            _colors(_image(rendered / f["file"])),
+            _colors(_image(other / f["file"])),
+            np.isin(_image(rendered / f["mask"]), HEAD_LABELS),
+        )
+        for f in shared
+    ]
+    return Figure(value=float(np.mean(values)), unit="dB", better="higher", n=len(values))
 
 
 def _picture_figures(rendered: Path, reference: Path, files: Sequence[str]) -> dict[str, Figure]:
@@ -91,17 +117,13 @@ def _picture_figures(rendered: Path, reference: Path, files: Sequence[str]) -> d
         if split == "train":
             stored.append(_psnr(_colors(_stored_again(truth)), _colors(truth), head))
     figures = {
-        f"head_psnr_min_{split}": Figure(
-            value=min(values), unit="dB", goal=GOAL_DB, better="higher", spread=None, n=len(values)
-        )
+        f"head_psnr_min_{split}": Figure(value=min(values), unit="dB", goal=GOAL_DB, better="higher", n=len(values))
         for split, values in by_split.items()
     }
     if stored:
-        figures["stored_twice_psnr"] = Figure(
-            value=float(np.mean(stored)), unit="dB", better="higher", spread=None, n=len(stored)
-        )
+        figures["stored_twice_psnr"] = Figure(value=float(np.mean(stored)), unit="dB", better="higher", n=len(stored))
     figures["mask_pixels_differing"] = Figure(
-        value=differing / pixels, unit="share", goal=GOAL_MASK_SHARE, better="lower", spread=None, n=len(files)
+        value=differing / pixels, unit="share", goal=GOAL_MASK_SHARE, better="lower", n=len(files)
     )
     return figures
 

@@ -46,6 +46,7 @@ def render(
     part: Annotated[Part, typer.Option(help="which frames")] = Part.ALL,
     size: Annotated[int, typer.Option(min=32, max=4096, help="width and height, px")] = CAPTURE_SIZE_PX,
     samples: Annotated[int, typer.Option(min=1, max=4096, help="per pixel, at most")] = SAMPLES,
+    seed: Annotated[int, typer.Option(help="of the sampler's noise; nothing else depends on it")] = 0,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes, one thread each, 0.3 GiB each")] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many of each split")] = None,
 ) -> None:
@@ -54,13 +55,15 @@ def render(
     mesh = load_head(head)
     rig = HeadRig(mesh, IDENTITY_WEIGHTS)
     plan = read_plan(motion, tuple(mesh.expressions))
-    folder, settings = CaptureFolder(out), RunSettings.of(plan, size, samples)
+    folder, settings = CaptureFolder(out), RunSettings.of(plan, size, samples, seed)
     frames = select_frames(plan, part.value, limit)
     pending = tuple(f for f in frames if not folder.has(f))
     if pending:
         require_blender()
     folder.begin(settings)
-    job = RenderJob(head=head, out=out, size_px=size, samples=samples, names=plan.coefficient_names, frames=pending)
+    job = RenderJob(
+        head=head, out=out, size_px=size, samples=samples, seed=seed, names=plan.coefficient_names, frames=pending
+    )
     console.print(f"{len(frames)} frames, {len(frames) - len(pending)} of them finished before")
     _render(job, workers, folder, console)
     counts = pack(folder, plan, rig, settings)

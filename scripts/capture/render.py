@@ -31,6 +31,7 @@ class RenderJob:
     out: Path
     size_px: int
     samples: int
+    seed: int
     names: tuple[str, ...]
     frames: tuple[FramePlan, ...]
 
@@ -118,7 +119,7 @@ def _render_share(
     from scripts.capture.scene import Stage  # imports bpy
 
     rig = HeadRig(load_head(job.head), IDENTITY_WEIGHTS)
-    stage = Stage(rig, size_px=job.size_px, samples=job.samples, folder=work)
+    stage = Stage(rig, size_px=job.size_px, samples=job.samples, seed=job.seed, folder=work)
     for frame in frames:
         folder.require_space()
         begun = time.monotonic()

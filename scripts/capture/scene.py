@@ -47,12 +47,12 @@ BlenderObject = Any  # bpy ships no types
 class Stage:
     """The scene of one person. Only one can exist in a process: making it empties Blender's file."""
 
-    def __init__(self, rig: HeadRig, *, size_px: int, samples: int, folder: Path) -> None:
+    def __init__(self, rig: HeadRig, *, size_px: int, samples: int, seed: int, folder: Path) -> None:
         """`folder` takes the pictures of the last frame: `picture.png` and `label_0001.png`."""
         bpy.ops.wm.read_factory_settings(use_empty=True)
         self._rig, self._folder = rig, folder
         scene = bpy.context.scene
-        _set_sampling(scene, samples)
+        _set_sampling(scene, samples, seed)
         _set_output(scene, size_px)
         _set_masks(scene, folder)
         materials = make_materials()
@@ -101,10 +101,10 @@ class Stage:
             curves.data.update_tag()
 
 
-def _set_sampling(scene: Any, samples: int) -> None:
+def _set_sampling(scene: Any, samples: int, seed: int) -> None:
     scene.render.engine = "CYCLES"
     cycles = scene.cycles
-    cycles.device, cycles.samples, cycles.seed = "CPU", samples, 0
+    cycles.device, cycles.samples, cycles.seed = "CPU", samples, seed
     cycles.use_adaptive_sampling, cycles.adaptive_threshold, cycles.adaptive_min_samples = True, 0.03, 8
     cycles.use_denoising, cycles.denoiser, cycles.denoising_prefilter = True, "OPENIMAGEDENOISE", "FAST"
     cycles.max_bounces, cycles.diffuse_bounces, cycles.glossy_bounces = 3, 1, 1

@@ -36,14 +36,15 @@ class RunSettings:
 
     size_px: int
     samples: int
+    seed: int  # of the sampler: another one gives other noise
     plan: str  # hash
 
     @classmethod
-    def of(cls, plan: Plan, size_px: int, samples: int) -> RunSettings:
+    def of(cls, plan: Plan, size_px: int, samples: int, seed: int = 0) -> RunSettings:
         """Settings for a plan of the shipped person."""
         content = repr((plan.coefficient_names, [(f.name, f.coefficients, f.head_rotvec) for f in plan.frames]))
         digest = hashlib.sha256(repr(IDENTITY_WEIGHTS).encode() + content.encode()).hexdigest()[:16]
-        return cls(size_px=size_px, samples=samples, plan=digest)
+        return cls(size_px=size_px, samples=samples, seed=seed, plan=digest)
 
 
 class CaptureFolder:

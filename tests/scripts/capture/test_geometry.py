@@ -14,8 +14,9 @@ from scripts.capture.clothes import COLLAR_ACROSS, COLLAR_AROUND, below_collar, 
 from scripts.capture.errors import HeadFileError
 from scripts.capture.hair import POINTS, hair_strands, hairline
 from scripts.capture.head import EYEBALLS, FACE, HEAD_AND_NECK, HeadMesh, HeadRig, head_matrix, load_head, quads_of
-from scripts.capture.labels import LipRings
+from scripts.capture.labels import FrameLabels, LipRings
 from scripts.capture.person import IDENTITY_WEIGHTS
+from scripts.capture.plan_file import DEFAULT_PLAN, load_plan
 from scripts.capture.shapes import catmull_rom, signed_distance, smoothstep, vertex_normals
 from scripts.capture.skin import skin_colors
 from scripts.capture.strands import BROW_HAIRS, LOWER_LASHES, UPPER_LASHES, brows, lashes
@@ -81,6 +82,21 @@ def test_head_is_the_labelled_one(real: HeadRig, data_folder: Path) -> None:
         assert radius == pytest.approx(eye["radius"], abs=1e-4)
     frame = about["frames"][300]
     np.testing.assert_allclose(head_matrix(np.array(frame["head_rotvec"])), frame["head_matrix"], atol=1e-6)
+
+
+def test_labels_are_those_of_the_default_capture(real: HeadRig, data_folder: Path) -> None:
+    about = json.loads((data_folder / "capture" / "capture.json").read_text())
+    plan = load_plan(DEFAULT_PLAN)
+    maker = FrameLabels(real, plan.coefficient_names, about["width"])
+    with np.load(data_folder / "capture" / "landmarks.npz") as points:
+        pixels = points["lm2d"]
+    for row in range(0, len(plan.frames), 25):
+        entry, found = maker.of(plan.frames[row])
+        truth = about["frames"][row]
+        np.testing.assert_allclose(found.pixels[:68], pixels[row], atol=0.01)
+        for key in truth.keys() - {"landmarks2d", "eye_centers"}:
+            assert entry[key] == truth[key], (truth["file"], key)
+        assert entry.keys() == truth.keys()
 
 
 def test_bound_hairs_follow_the_head(real: HeadRig) -> None:
