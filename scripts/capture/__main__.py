@@ -47,7 +47,7 @@ def render(
     size: Annotated[int, typer.Option(min=32, max=4096, help="width and height, px")] = CAPTURE_SIZE_PX,
     samples: Annotated[int, typer.Option(min=1, max=4096, help="per pixel, at most")] = SAMPLES,
     seed: Annotated[int, typer.Option(help="of the sampler's noise; nothing else depends on it")] = 0,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="processes, one thread each, 0.3 GiB each")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="processes, one thread and about 1 GiB each")] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many of each split")] = None,
 ) -> None:
     """Render a capture of a person who does not exist, with exact labels (docs/capture.md)."""
