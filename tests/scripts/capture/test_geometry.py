@@ -13,7 +13,17 @@ from scripts.capture.camera import DISTANCE, TARGET, camera_matrix, focal_px, pr
 from scripts.capture.clothes import COLLAR_ACROSS, COLLAR_AROUND, below_collar, collar, eyeball, torso
 from scripts.capture.errors import HeadFileError
 from scripts.capture.hair import POINTS, hair_strands, hairline
-from scripts.capture.head import EYEBALLS, FACE, HEAD_AND_NECK, HeadMesh, HeadRig, head_matrix, load_head, quads_of
+from scripts.capture.head import (
+    EYEBALLS,
+    FACE,
+    HEAD_AND_NECK,
+    LANDMARKS,
+    HeadMesh,
+    HeadRig,
+    head_matrix,
+    load_head,
+    quads_of,
+)
 from scripts.capture.labels import FrameLabels, LipRings
 from scripts.capture.person import IDENTITY_WEIGHTS
 from scripts.capture.plan_file import DEFAULT_PLAN, load_plan
@@ -151,8 +161,8 @@ def test_torso_is_below_the_collar(real: HeadRig) -> None:
     assert body.faces.max() == len(body.vertices) - 1 and len(body.colors) == len(body.vertices)
     assert body.vertices[:, 1].max() < -8
     assert np.ptp(body.vertices[:, 0]) > 35
-    chin = np.array([int(real.rest[:FACE, 1].argmin())])
-    assert not below_collar(real, chin).any()
+    assert not below_collar(real, np.array(LANDMARKS)).any()  # the face is in the open, the bust's rim is not
+    assert below_collar(real, np.array([int(real.rest[:HEAD_AND_NECK, 1].argmin())])).all()
 
 
 def test_eyeball_bulges_in_front_only() -> None:
