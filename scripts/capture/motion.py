@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         mesh = load_head(args.head)
-        clips = read_motion(args.prepared)
+        clips = read_motion(iterate_clips(args.prepared))
         rig, names = HeadRig(mesh, IDENTITY_WEIGHTS), coefficient_names(tuple(mesh.expressions))
         plan = draw_plan(clips, shape_names(), rig, names, args.stills)
         save_plan(args.out, plan)
@@ -73,16 +73,15 @@ def shape_names() -> tuple[str, ...]:
     return tuple(found)
 
 
-def read_motion(prepared: Path) -> list[ClipMotion]:
+def read_motion(clips: Iterable[ClipFeatures]) -> list[ClipMotion]:
     """Motion of every prepared clip that is long enough; all are taken to show one speaker.
 
     Raises:
-        DataError: The folder holds no prepared clips.
         PlanError: None is long enough.
     """
-    clips = [clip for clip in iterate_clips(prepared) if len(clip.arkit) >= CLIP_FRAMES]
+    clips = [clip for clip in clips if len(clip.arkit) >= CLIP_FRAMES]
     if not clips:
-        raise PlanError(f"{prepared} holds no clip of {CLIP_FRAMES} frames (3 s); prepare longer ones")
+        raise PlanError(f"no prepared clip has {CLIP_FRAMES} frames (3 s); prepare longer ones")
     blinks = np.concatenate([_lids(clip) for clip in clips])
     half_closed = float(np.median(blinks)) + 0.07
     closed = max(float(np.percentile(blinks, 99.3)), half_closed + 0.05)

@@ -19,6 +19,7 @@ from scripts.capture.errors import MissingBlenderError, RenderError
 from scripts.capture.head import HeadRig
 from scripts.capture.pack import pack
 from scripts.capture.plan import FramePlan, Plan
+from scripts.capture.plan_file import plan_of_capture
 from scripts.capture.render import require_blender
 from scripts.capture.store import LABEL_STEP, CaptureFolder, RunSettings, write_whole
 from scripts.capture.verify import faults_of, main
@@ -99,6 +100,13 @@ def test_labels_agree_with_each_other(packed: Packed) -> None:
     with wave.open(str(packed.folder.root / "audio/made.wav")) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
     np.testing.assert_array_equal(samples, np.arange(1920))
+
+
+def test_a_capture_gives_its_plan_back(packed: Packed) -> None:
+    found = plan_of_capture(packed.folder.root)
+    assert found.frames == packed.plan.frames and found.coefficient_names == packed.plan.coefficient_names
+    np.testing.assert_array_equal(found.sounds["made"].audio, packed.plan.sounds["made"].audio)
+    assert found.sounds["made"].words == packed.plan.sounds["made"].words
 
 
 def test_a_part_can_be_packed(packed: Packed) -> None:
