@@ -120,6 +120,7 @@ class Place:
             on_packet=self.session.on_packet if self.session.speech is None else None,
         )
         peers.append(PeerSink(f"avatar-{self.session.id}", hooks, sends=sends))
+        self.egress.attach(peers[0])  # for its motion
         return peers[0]
 
     def new_viewer(self, viewer_id: str, on_end: Callable[[str], None]) -> PeerSink:

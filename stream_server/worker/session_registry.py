@@ -116,6 +116,7 @@ class SessionRegistry:
         try:
             answer = await peer.answer(sdp)
         except BaseException:
+            place.egress.detach(peer)
             await peer.close()
             raise
         old, place.main = place.main, peer
@@ -124,6 +125,7 @@ class SessionRegistry:
         else:
             self.rooms.rejoin(place)
         if old is not None:
+            place.egress.detach(old)
             await old.close()
         place.log.info("resumed")
         return place, self._outward(answer)
