@@ -25,7 +25,7 @@ def detect(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of text")] = False,
 ) -> None:
     """Look for the mark. Exit code 0: found, 1: none, 2: the source cannot be read."""
-    from model.provenance.invisible import THRESHOLD
+    from model.provenance.mark_search import THRESHOLD
     from model.provenance.marker import read_key
     from model.provenance.video_marks import detect_in_video
 
