@@ -22,6 +22,7 @@ THRESHOLD = 6.0  # of the reference's peak, in standard deviations of its correl
 SCALE_LOW, SCALE_HIGH = 0.5, 1.5
 MAX_EDGE_PX = 768
 CANDIDATES = 3
+HALF = TILE_PX // 2 + 1  # columns of a real tile's spectrum that are stored
 _DRIFT_PX = 2.0  # between neighbouring scales, over the longer edge
 _STEP = 0.008  # the most between neighbouring scales, relative
 
@@ -71,7 +72,8 @@ class FoldedPicture:
         """Where the key's reference fits best at each scale."""
         from scipy import fft
 
-        correlation = fft.ifft2(self._spectra * _reference_spectrum(key)).real.reshape(len(self.scales), -1)
+        product = self._spectra * _reference_spectrum(key)
+        correlation = fft.irfft2(product, (TILE_PX, TILE_PX)).reshape(len(self.scales), -1)
         deviation = np.maximum(correlation.std(axis=1), 1e-12)
         return Peaks(correlation.max(axis=1) / deviation, correlation.argmax(axis=1))
 
@@ -96,7 +98,7 @@ class FoldedPicture:
 
     def _soft_bits(self, key: bytes, index: int, place: int) -> NDArray[np.float64]:
         """(CODE_BITS,): the code patterns' correlations with the tile at one scale, moved to its origin."""
-        tile = np.fft.ifft2(self._spectra[index]).real
+        tile = np.fft.irfft2(self._spectra[index], (TILE_PX, TILE_PX))
         row, column = divmod(place, TILE_PX)
         aligned = np.roll(tile, (-row, -column), (0, 1)).ravel()
         return np.asarray(patterns(key)[1].reshape(CODE_BITS, -1) @ aligned, np.float64)
@@ -172,19 +174,19 @@ def _folding(size: int, scale: float) -> Floats:
 
 
 def _flatten(tiles: Floats) -> NDArray[np.complex64]:
-    """Spectra of tiles (scales, 64, 64): the band, divided by the mean magnitude at each radius, as pictures are
-    stronger at low frequencies.
+    """Half spectra (scales, 64, 33) of tiles (scales, 64, 64): the band, divided by the mean magnitude at each radius,
+    as pictures are stronger at low frequencies.
     """
     from scipy import fft
 
-    spectra = fft.fft2(tiles)
-    ring = np.rint(tile_radius()).astype(int).ravel()
+    spectra = fft.rfft2(tiles)
+    ring = np.rint(tile_radius()[:, :HALF]).astype(int).ravel()
     member = (ring == np.arange(ring.max() + 1)[:, None]).astype(np.float32)
     member /= member.sum(axis=1, keepdims=True)
     mean = (np.abs(spectra).reshape(len(tiles), -1) @ member.T)[:, ring].reshape(spectra.shape)
-    return np.asarray(np.where(band(), spectra / np.maximum(mean, 1e-9), 0), np.complex64)
+    return np.asarray(np.where(band()[:, :HALF], spectra / np.maximum(mean, 1e-9), 0), np.complex64)
 
 
 @lru_cache(maxsize=8)
 def _reference_spectrum(key: bytes) -> NDArray[np.complex64]:
-    return np.conj(np.fft.fft2(patterns(key)[0])).astype(np.complex64)
+    return np.conj(np.fft.rfft2(patterns(key)[0])).astype(np.complex64)
