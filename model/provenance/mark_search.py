@@ -18,7 +18,7 @@ from model.provenance.payload import CODE_BITS, MarkPayload, decode_bits, encode
 
 __all__ = ["THRESHOLD", "Detection", "FoldedPicture", "Peaks", "detect", "mean_luma"]
 
-THRESHOLD = 6.0  # of the reference's peak, in standard deviations of its correlation
+THRESHOLD = 6.5  # of the reference's peak, in standard deviations of its correlation
 SCALE_LOW, SCALE_HIGH = 0.5, 1.5
 MAX_EDGE_PX = 768
 CANDIDATES = 3
