@@ -23,7 +23,7 @@ from model.motion.mood import MOODS
 from model.pipeline import FPS, AvatarPipeline
 from model.provenance.invisible import InvisibleMark
 from model.provenance.mark_search import THRESHOLD, detect, mean_luma
-from model.provenance.payload import EPOCH, MarkPayload
+from model.provenance.payload import DAY_BITS, EPOCH, INSTANCE_BITS, MarkPayload
 from model.provenance.video_marks import WINDOW_FRAMES, read_windows
 from model.provenance.visible import MarkStyle, VisibleMark
 from model.render_video import RenderOptions, run_pipeline
@@ -121,7 +121,7 @@ def _marked_clips(config: MarksEvaluation) -> tuple[list[_Clip], dict[str, Figur
     for frames, seconds in _rendered(config, pipeline):
         render_s.append(seconds)
         payload = MarkPayload(
-            instance=int(rng.integers(1 << 20)), day=EPOCH + timedelta(days=int(rng.integers(1 << 12)))
+            instance=int(rng.integers(1 << INSTANCE_BITS)), day=EPOCH + timedelta(days=int(rng.integers(1 << DAY_BITS)))
         )
         mark = InvisibleMark(payload, height=SIZE, width=SIZE)
         for frame in frames:

@@ -13,7 +13,7 @@ from model.provenance.mark_search import detect
 from model.provenance.payload import MarkPayload, decode_bits, encode_bits
 from model.provenance.visible import MarkStyle, VisibleMark
 
-PAYLOAD = MarkPayload(instance=654321, day=date(2026, 11, 27))
+PAYLOAD = MarkPayload(instance=12_654_321, day=date(2026, 11, 27))
 
 
 def picture() -> np.ndarray:
