@@ -66,7 +66,7 @@ class VideoSigner:
         self._chain = _read(chain, "certificate chain")
         self._key = _read(key, "private key")
         self._tsa = tsa
-        self._algorithm = _algorithm(self._chain, self._key, chain, key)
+        self._algorithm, self.subject = _algorithm(self._chain, self._key, chain, key)
         self._try_out(chain)
 
     def sign(self, source: Path, out: Path, origin: Origin) -> None:
@@ -150,7 +150,8 @@ def _manifest(origin: Origin) -> dict[str, Any]:
     }
 
 
-def _algorithm(chain: bytes, key: bytes, chain_path: Path, key_path: Path) -> str:
+def _algorithm(chain: bytes, key: bytes, chain_path: Path, key_path: Path) -> tuple[str, str]:
+    """C2PA's name of the key's algorithm, and whom the certificate names."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from cryptography.x509 import load_pem_x509_certificates
 
@@ -161,12 +162,10 @@ def _algorithm(chain: bytes, key: bytes, chain_path: Path, key_path: Path) -> st
     try:
         private = load_pem_private_key(key, password=None)
     except (ValueError, TypeError) as error:
-        raise InputError(
-            f"cannot use the private key {key_path}, it must be PEM without passphrase: {error}"
-        ) from error
+        raise InputError(f"{key_path} must be a PEM private key without passphrase: {error}") from error
     if private.public_key() != certificates[0].public_key():
         raise InputError(f"{key_path} is not the key of the first certificate in {chain_path}")
-    return _algorithm_of(private, key_path)
+    return _algorithm_of(private, key_path), certificates[0].subject.rfc4514_string()
 
 
 def _algorithm_of(private: PrivateKeyTypes, path: Path) -> str:
