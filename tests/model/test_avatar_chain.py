@@ -57,6 +57,7 @@ def test_another_field_and_motion_space_are_named(avatar: Path) -> None:
     found = problems(avatar)
     assert found["field"] == "field.safetensors is 57c57e002a083115"
     assert found["motion space"].startswith("installed is ")
+    assert "edited" in found["consent hash"]  # the consent was for the other field
     data = bytearray((avatar / "field.safetensors").read_bytes())
     data[-9] ^= 1
     (avatar / "field.safetensors").write_bytes(data)
