@@ -67,7 +67,11 @@ README_FIGURES = (
     ("speech_cpu", "ears_batch1_share_of_hop_per_session", "log-mel, encoder and fusion, of an 80 ms hop on one core"),
     ("sync_grid", "grid_val.truth.critic_shift_exact", "shifts of sound that our sync critic finds exactly"),
     ("marks", "vp8_500k.detected", "one-second clips whose invisible mark is read after VP8 at 500 kb/s"),
-    ("marks", "vp8_500k_darker_rescale_crop.detected", "the same, then 20 % darker, at 75 % size, 10 % cut off each edge"),
+    (
+        "marks",
+        "vp8_500k_darker_rescale_crop.detected",
+        "the same, then darker by 20 %, at 75 % size, 10 % off each edge",
+    ),
     ("marks", "psnr", "the invisible mark's PSNR"),
     ("marks", "unmarked_filmed_rate_bound", "bound on false alarms of filmed video, per second of it"),
     ("faces_capture", "sequence_rotation_error_median", "head rotation read from video, against exact truth"),
