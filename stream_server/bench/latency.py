@@ -48,6 +48,7 @@ class CallMeasures:
     """
 
     latency_ms: Array
+    first_ns: int  # monotonic, the first frame's
     shown_s: Array  # when, from the first frame on
     av_offset_ms: Array  # by moments of arrival
     av_offset_reports_ms: Array  # by the sender's reports, as browsers align; empty without reports
@@ -101,6 +102,7 @@ def measure_call(caller: Caller, *, settle_s: float = 0.0) -> CallMeasures:
     shown_s = (seen.shown_ns - first_ns) / 1e9
     return CallMeasures(
         latency_ms=latency_ms,
+        first_ns=first_ns,
         shown_s=shown_s,
         av_offset_ms=lags.av_offset_ms(),
         av_offset_reports_ms=lags.av_offset_reports_ms(),

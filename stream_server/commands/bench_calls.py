@@ -46,7 +46,7 @@ def latency(
     sizes = [None] if url is not None else list(size or [256])
     for one in sizes:
         arguments = [] if one is None else ["--size", str(one), "--steps", str(steps)]
-        with _server(url, arguments, pipeline) as at:
+        with _server(url, arguments, pipeline) as (at, _):
             measured = asyncio.run(_one_call(at, token, voice, seconds))
         prefix = "" if len(sizes) == 1 else f"size_{one}."
         figures |= call_figures(measured, prefix)
@@ -55,6 +55,92 @@ def latency(
     options = "".join(f" --size {one}" for one in sizes if one is not None) + ("" if url else f" --steps {steps}")
     command = f"nerf-lipsync bench latency --seconds {seconds:g}" + options
     _write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", details)
+
+
+def load(
+    url: Url = None,
+    token: Token = None,
+    audio: Audio = None,
+    size: Annotated[int, typer.Option(help="our own server: picture size")] = 128,
+    steps: Steps = 1,
+    max_sessions: Annotated[int, typer.Option(min=1, help="most callers; our own server has as many places")] = 16,
+    hold: Annotated[float, typer.Option(min=1, help="seconds measured at each number of callers")] = 10.0,
+    limit: Annotated[float, typer.Option(min=40, help="most ms for the 95th percentile of frame intervals")] = 50.0,
+    json: Json = None,
+    pipeline: Pipeline = None,
+) -> None:
+    """Add callers one by one until one is refused or served late (95th percentile of its frame intervals)."""
+    import tempfile
+
+    from stream_server.bench.load import measure_load
+    from stream_server.bench.load_report import load_details, load_figures
+    from stream_server.bench.voice import write_voice
+
+    places = f"--max-sessions {max_sessions}"
+    arguments = ["--size", str(size), "--steps", str(steps), *places.split()]
+    with tempfile.TemporaryDirectory() as folder, _server(url, arguments, pipeline) as (at, pid):
+        file = Path(folder, "voice.wav")
+        write_voice(file, _voice(audio))
+        most = max_sessions + 1  # the last one is to be refused
+        run = asyncio.run(
+            measure_load(at, file, most=most, hold_s=hold, limit_ms=limit, token=token, server_pid=pid),
+        )
+    figures = load_figures(run)
+    _show(figures)
+    command = f"nerf-lipsync bench load {places} --hold {hold:g} --limit {limit:g}"
+    command += "" if url else f" --size {size} --steps {steps}"
+    data = f"{_name(audio)}; each caller a process (aiortc) on the server's machine; {SHARED}"
+    _write(json, figures, command, data, load_details(run))
+
+
+def whep(
+    url: Annotated[str, typer.Argument(help="the WHEP endpoint")],
+    token: Annotated[str | None, typer.Option(help="bearer token")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="how long after the first frame")] = 20.0,
+    json: Json = None,
+) -> None:
+    """Watch any WHEP server: first frame, intervals, size, bytes."""
+    from stream_server.bench.load_report import whep_figures
+    from stream_server.bench.whep import watch
+
+    measured = asyncio.run(watch(url, seconds, token=token))
+    figures = whep_figures(measured)
+    _show(figures)
+    data = "one viewer (aiortc); intervals are between last packets of frames"
+    details: JsonValue = {"width": measured.width, "height": measured.height}
+    _write(json, figures, f"nerf-lipsync bench whep URL --seconds {seconds:g}", data, details)
+
+
+def faults(
+    url: Annotated[str | None, typer.Option(help="server on this machine; one of our own if not given")] = None,
+    token: Token = None,
+    audio: Audio = None,
+    size: Annotated[int, typer.Option(help="our own server: picture size")] = 128,
+    steps: Steps = 1,
+    only: Annotated[list[str] | None, typer.Option("--fault", help="names of faults; all if not given")] = None,
+    json: Json = None,
+    pipeline: Pipeline = None,
+) -> None:
+    """Call over bad networks (loss, reordering, jitter, a gap, duplicates): what freezes, does sound stay in place?"""
+    from stream_server.bench.caller import is_local
+    from stream_server.bench.errors import BenchError
+    from stream_server.bench.fault_report import fault_details, fault_figures
+    from stream_server.bench.faults import FAULTS, run_fault
+
+    names = list(only or FAULTS)
+    if unknown := [name for name in names if name not in FAULTS]:
+        raise BenchError(f"no such fault: {unknown[0]}; there are {', '.join(FAULTS)}")
+    if url is not None and not is_local(url):
+        raise BenchError(f"the bad network is made on this machine, so the server must be here too, got {url}")
+    voice, found = _voice(audio), {}
+    with _server(url, ["--size", str(size), "--steps", str(steps)], pipeline) as (at, _):
+        for name in names:
+            found[name] = asyncio.run(run_fault(at, voice, FAULTS[name].impairment, token=token))
+    figures = fault_figures(found)
+    _show(figures)
+    command = "nerf-lipsync bench faults" + ("" if url else f" --size {size} --steps {steps}")
+    command += "".join(f" --fault {name}" for name in only or [])
+    _write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", fault_details(found))
 
 
 async def _one_call(url: str, token: str | None, voice: NDArray[np.int16], seconds: float) -> CallMeasures:
@@ -77,16 +163,16 @@ def _name(audio: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def _server(url: str | None, arguments: list[str], pipeline: str | None) -> Iterator[str]:
-    """The URL given, or that of a server of our own."""
+def _server(url: str | None, arguments: list[str], pipeline: str | None) -> Iterator[tuple[str, int | None]]:
+    """The URL given, or that of a server of our own and its process id."""
     if url is not None:
-        yield url
+        yield url, None
         return
     from stream_server.bench.own_server import OwnServer
 
     with OwnServer(*arguments, *(["--pipeline", pipeline] if pipeline else [])) as server:
         typer.echo(server.ready_line)
-        yield server.url
+        yield server.url, server.pid
 
 
 def _show(figures: dict[str, Figure]) -> None:
@@ -104,4 +190,5 @@ def _write(json: Path | None, figures: dict[str, Figure], command: str, data: st
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group `bench`."""
-    app.command()(latency)
+    for command in (latency, load, whep, faults):
+        app.command()(command)
