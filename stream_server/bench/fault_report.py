@@ -12,6 +12,14 @@ from stream_server.bench.faults import FAULTS, MOST_SHIFT_MS, FaultMeasures
 
 __all__ = ["fault_details", "fault_figures", "fault_table"]
 
+_COLUMNS = (
+    "longest_freeze",
+    "longest_freeze_before",
+    "longest_without_new_frame",
+    "longest_without_new_frame_before",
+    "av_shift",
+)
+
 
 def fault_figures(found: Mapping[str, FaultMeasures]) -> dict[str, Figure]:
     """Figures `FAULT.name`; goals are the promises."""
@@ -20,6 +28,10 @@ def fault_figures(found: Mapping[str, FaultMeasures]) -> dict[str, Figure]:
         freeze, promise = measured.freeze_ms, FAULTS[name].most_freeze_ms
         figures[f"{name}.longest_freeze"] = Figure(value=freeze, unit="ms", goal=promise, better="lower")
         figures[f"{name}.longest_freeze_before"] = Figure(value=measured.freeze_before_ms, unit="ms", better="lower")
+        figures[f"{name}.longest_without_new_frame"] = Figure(value=measured.still_ms, unit="ms", better="lower")
+        figures[f"{name}.longest_without_new_frame_before"] = Figure(
+            value=measured.still_before_ms, unit="ms", better="lower"
+        )
         figures[f"{name}.av_shift"] = Figure(value=measured.shift_ms, unit="ms", goal=MOST_SHIFT_MS, better="lower")
         figures[f"{name}.fps"] = Figure(value=measured.fps, unit="fps", better="higher")
         later = measured.latency_after_ms - measured.latency_before_ms
@@ -35,18 +47,17 @@ def fault_details(found: Mapping[str, FaultMeasures]) -> JsonValue:
 def fault_table(results: Results) -> list[str]:
     """Markdown lines: each fault's promises beside what was measured."""
     lines = [
-        "| network, both ways | freeze, promised | measured | without the fault | A/V shift, promised | measured |",
-        "|---|---|---|---|---|---|",
+        "| network, both ways | freeze, promised | measured | calm | no new frame | calm | A/V shift, promised | "
+        "measured |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, fault in FAULTS.items():
         if f"{name}.longest_freeze" not in results.figures:
             continue
-        freeze, before, shift = (
-            results.figures[f"{name}.{figure}"] for figure in ("longest_freeze", "longest_freeze_before", "av_shift")
-        )
+        freeze, calm, still, still_calm, shift = (results.figures[f"{name}.{figure}"] for figure in _COLUMNS)
         lines.append(
-            f"| {fault.title} | {freeze.goal:.0f} ms | {_marked(freeze)} | {before.value:.0f} ms | "
-            f"{shift.goal:.0f} ms | {_marked(shift, 1)} |"
+            f"| {fault.title} | {freeze.goal:.0f} ms | {_marked(freeze)} | {calm.value:.0f} ms | "
+            f"{still.value:.0f} ms | {still_calm.value:.0f} ms | {shift.goal:.0f} ms | {_marked(shift, 1)} |"
         )
     return lines
 

@@ -59,10 +59,14 @@ class Phases:
 
 @dataclass(frozen=True, slots=True)
 class FaultMeasures:
-    """Freezes are the longest times without a new frame; A/V offsets are medians by arrival, in ms."""
+    """Freezes are the longest times without a frame, stills those without a *new* one: a late model repeats its last.
+    A/V offsets are medians by arrival. All in ms.
+    """
 
     freeze_before_ms: float
     freeze_ms: float
+    still_before_ms: float
+    still_ms: float
     fps: float
     av_before_ms: float
     av_after_ms: float
@@ -118,17 +122,19 @@ def judge(measured: CallMeasures, began_ns: int, phases: Phases, counts: tuple[C
     Raises:
         BenchError: No frame came in one of the calm phases.
     """
-    at_s = measured.shown_s - (began_ns - measured.first_ns) / 1e9
-    before = at_s < 0
-    bad = (at_s >= 0) & (at_s < phases.bad_s + _TAIL_S)
-    after = at_s >= phases.bad_s + phases.recovery_s
+    began_s = (began_ns - measured.first_ns) / 1e9
+    at_s = measured.shown_s - began_s
+    before, after = at_s < 0, at_s >= phases.bad_s + phases.recovery_s
     if before.sum() < 2 or not after.any():
         raise BenchError(f"{int(before.sum())} frames came before the fault and {int(after.sum())} after it: too few")
-    gaps_ms = np.concatenate([[0.0], measured.new_frame_gaps_ms])  # each belongs to the frame that ended it
+    bad_until_s = phases.bad_s + _TAIL_S
+    came_s = measured.came_s - began_s
     return FaultMeasures(
-        freeze_before_ms=float(gaps_ms[before].max()),
-        freeze_ms=float(gaps_ms[bad].max()) if bad.any() else (phases.bad_s + _TAIL_S) * 1e3,
-        fps=float((at_s[bad] < phases.bad_s).sum() / phases.bad_s),
+        freeze_before_ms=_longest_ms(came_s, float("-inf"), 0.0),
+        freeze_ms=_longest_ms(came_s, 0.0, bad_until_s),
+        still_before_ms=_longest_ms(at_s, float("-inf"), 0.0),
+        still_ms=_longest_ms(at_s, 0.0, bad_until_s),
+        fps=float(((at_s >= 0) & (at_s < phases.bad_s)).sum() / phases.bad_s),
         av_before_ms=float(np.median(measured.av_offset_ms[before])),
         av_after_ms=float(np.median(measured.av_offset_ms[after])),
         latency_before_ms=float(np.median(measured.latency_ms[before])),
@@ -136,3 +142,10 @@ def judge(measured: CallMeasures, began_ns: int, phases: Phases, counts: tuple[C
         to_server=counts[0],
         to_caller=counts[1],
     )
+
+
+def _longest_ms(moments_s: NDArray[np.float64], start_s: float, end_s: float) -> float:
+    """The longest gap that ended within `start_s` .. `end_s`, or that all of it if nothing came."""
+    ends = moments_s[1:]
+    gaps_ms = np.diff(moments_s)[(ends >= start_s) & (ends < end_s)] * 1e3
+    return float(gaps_ms.max()) if len(gaps_ms) else (end_s - start_s) * 1e3

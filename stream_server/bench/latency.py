@@ -53,6 +53,7 @@ class CallMeasures:
     av_offset_ms: Array  # by moments of arrival
     av_offset_reports_ms: Array  # by the sender's reports, as browsers align; empty without reports
     new_frame_gaps_ms: Array
+    came_s: Array  # when frames came, repeated and unreadable ones too
     fps: float
     size: int
     unread: int
@@ -107,6 +108,7 @@ def measure_call(caller: Caller, *, settle_s: float = 0.0) -> CallMeasures:
         av_offset_ms=lags.av_offset_ms(),
         av_offset_reports_ms=lags.av_offset_reports_ms(),
         new_frame_gaps_ms=np.diff(seen.shown_ns) / 1e6,
+        came_s=(seen.came_ns - first_ns) / 1e9,
         fps=float((len(shown_s) - 1) / (shown_s[-1] - shown_s[0])),
         size=seen.frames[-1].width,
         unread=seen.unread,
@@ -134,6 +136,7 @@ class _Seen:
     frames: list[SeenFrame]
     codes: NDArray[np.int64]
     shown_ns: NDArray[np.int64]
+    came_ns: NDArray[np.int64]  # of all frames
     unread: int
     repeated: int
 
@@ -147,7 +150,8 @@ def _read_frames(frames: list[SeenFrame]) -> _Seen:
     new = np.concatenate([[True], np.diff(highest) > 0])
     kept = [frame for frame, is_new in zip(read, new, strict=True) if is_new]
     shown_ns = np.array([frame.arrived_ns for frame in kept], np.int64)
-    return _Seen(kept, codes[new], shown_ns, len(frames) - len(read), int((~new).sum()))
+    came_ns = np.array([frame.arrived_ns for frame in frames], np.int64)
+    return _Seen(kept, codes[new], shown_ns, came_ns, len(frames) - len(read), int((~new).sum()))
 
 
 class _Lags:

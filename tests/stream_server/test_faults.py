@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import aioice.ice
@@ -49,8 +49,8 @@ def test_a_call_over_a_bad_network_keeps_its_promise(server: OwnServer, name: st
         assert (touched > 0) != (name == "jitter")
 
 
-def call(shown_s: list[float], av_offset_ms: list[float]) -> CallMeasures:
-    """A record whose frames came at these moments after the first."""
+def call(shown_s: list[float], av_offset_ms: list[float], repeated_s: Sequence[float] = ()) -> CallMeasures:
+    """A record whose frames came at these moments after the first, repeated ones between them."""
     shown, offset, none = np.array(shown_s), np.array(av_offset_ms), np.zeros(0)
     return CallMeasures(
         latency_ms=np.full(len(shown), 200.0),
@@ -59,6 +59,7 @@ def call(shown_s: list[float], av_offset_ms: list[float]) -> CallMeasures:
         av_offset_ms=offset,
         av_offset_reports_ms=none,
         new_frame_gaps_ms=np.diff(shown) * 1e3,
+        came_s=np.sort(np.concatenate([shown, np.array(repeated_s)])),
         fps=25.0,
         size=128,
         unread=0,
@@ -76,14 +77,17 @@ def call(shown_s: list[float], av_offset_ms: list[float]) -> CallMeasures:
 
 def test_a_fault_is_judged_by_its_own_phases() -> None:
     """Before, frames every 100 ms; then a freeze of 700 ms; after it sound and picture 4 ms further apart."""
-    before, bad, after = np.arange(0, 5, 0.1), np.arange(5.6, 7, 0.1), np.arange(8, 12, 0.1)
+    before, bad, after = (np.arange(*tenths) / 10 for tenths in ((0, 50), (56, 70), (77, 120)))
     moments = np.concatenate([before, bad, after])
     offsets = np.concatenate([np.full(len(before), 3.0), np.full(len(bad), 90.0), np.full(len(after), 7.0)])
     phases = Phases(before_s=5, bad_s=2, recovery_s=1, after_s=4)
     counts = (Counts(came=5), Counts(came=6))
-    measured = judge(call(moments.tolist(), offsets.tolist()), 10_000_000_000, phases, counts)
+    record = call(moments.tolist(), offsets.tolist(), [7.4])
+    measured = judge(record, 10_000_000_000, phases, counts)
     assert measured.freeze_before_ms == pytest.approx(100)
-    assert measured.freeze_ms == pytest.approx(1100)  # from 6.9 s to 8.0 s: it ends within a second of the fault
+    assert measured.still_before_ms == pytest.approx(100)
+    assert measured.still_ms == pytest.approx(800)
+    assert measured.freeze_ms == pytest.approx(700)
     assert measured.shift_ms == pytest.approx(4)
     assert measured.fps == pytest.approx(len(bad) / 2)
     assert (measured.to_server.came, measured.to_caller.came) == (5, 6)
