@@ -83,7 +83,7 @@ def test_callers_are_added_until_the_server_refuses(tmp_path: Path) -> None:
     assert figures["2_callers.server_memory"].value > 50
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_server_that_is_too_slow_carries_nobody(tmp_path: Path) -> None:
     voice = tmp_path / "voice.wav"
     write_voice(voice, made_voice(11.0))
