@@ -36,13 +36,13 @@ class Fault:
 
 
 FAULTS = {
-    "loss_1": Fault("1 % of packets lost", Impairment(loss=0.01), 300.0),
-    "loss_5": Fault("5 % of packets lost", Impairment(loss=0.05), 400.0),
-    "loss_10": Fault("10 % of packets lost", Impairment(loss=0.10), 600.0),
-    "reorder": Fault("5 % of packets 30 ms late, overtaken", Impairment(reorder=0.05, reorder_ms=30.0), 250.0),
-    "gap": Fault("nothing passes for 300 ms", Impairment(gap_ms=300.0, gap_after_ms=1000.0), 600.0),
-    "jitter": Fault("0 to 50 ms of jitter", Impairment(jitter_ms=50.0), 250.0),
-    "duplicates": Fault("10 % of packets doubled", Impairment(duplicate=0.10), 250.0),
+    "loss_1": Fault("1 % of packets lost", Impairment(loss=0.01), 200.0),
+    "loss_5": Fault("5 % of packets lost", Impairment(loss=0.05), 250.0),
+    "loss_10": Fault("10 % of packets lost", Impairment(loss=0.10), 350.0),
+    "reorder": Fault("5 % of packets 30 ms late, overtaken", Impairment(reorder=0.05, reorder_ms=30.0), 200.0),
+    "gap": Fault("nothing passes for 300 ms", Impairment(gap_ms=300.0, gap_after_ms=1000.0), 450.0),
+    "jitter": Fault("0 to 50 ms of jitter", Impairment(jitter_ms=50.0), 200.0),
+    "duplicates": Fault("10 % of packets doubled", Impairment(duplicate=0.10), 200.0),
 }
 """By name; each both ways."""
 
