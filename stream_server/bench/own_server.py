@@ -18,7 +18,7 @@ _END_S = 15.0
 
 
 class OwnServer:
-    """`serve --timecode --port 0` with more arguments; `url` and `pid` once it is ready.
+    """`serve --timecode --port 0` with more arguments; `url`, `pid` and the `size` it serves once ready.
 
     Raises:
         BenchError: It did not get ready.
@@ -40,7 +40,9 @@ class OwnServer:
             self.close()
             reason = " ".join(self.stderr[-3:]).strip() or f"it said nothing within {ready_s:g} s"
             raise BenchError(f"the server did not get ready: {reason}")
-        self.url = self.ready_line.split()[1]
+        words = self.ready_line.split()
+        self.url = words[1]
+        self.size = int(dict(word.split("=", 1) for word in words if "=" in word)["size"])
 
     def __enter__(self) -> Self:
         return self

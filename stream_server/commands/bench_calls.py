@@ -45,10 +45,9 @@ def latency(
     details: dict[str, JsonValue] = {}
     sizes = [None] if url is not None else list(size or [256])
     for one in sizes:
-        arguments = [] if one is None else ["--size", str(one), "--steps", str(steps)]
-        with _server(url, arguments, pipeline) as (at, _):
+        with _server(url, one, "--steps", str(steps), pipeline=pipeline) as (at, _):
             measured = asyncio.run(_one_call(at, token, voice, seconds))
-        prefix = "" if len(sizes) == 1 else f"size_{measured.size}."  # a slow machine gets a smaller picture
+        prefix = "" if len(sizes) == 1 else f"size_{one}."
         figures |= call_figures(measured, prefix)
         details[prefix or "call"] = call_details(measured)
     _show(figures)
@@ -77,8 +76,8 @@ def load(
     from stream_server.bench.voice import write_voice
 
     places = f"--max-sessions {max_sessions}"
-    arguments = ["--size", str(size), "--steps", str(steps), *places.split()]
-    with tempfile.TemporaryDirectory() as folder, _server(url, arguments, pipeline) as (at, pid):
+    options = ("--steps", str(steps), *places.split())
+    with tempfile.TemporaryDirectory() as folder, _server(url, size, *options, pipeline=pipeline) as (at, pid):
         file = Path(folder, "voice.wav")
         write_voice(file, _voice(audio))
         most = max_sessions + 1  # the last one is to be refused
@@ -133,7 +132,7 @@ def faults(
     if url is not None and not is_local(url):
         raise BenchError(f"the bad network is made on this machine, so the server must be here too, got {url}")
     voice, found = _voice(audio), {}
-    with _server(url, ["--size", str(size), "--steps", str(steps)], pipeline) as (at, _):
+    with _server(url, size, "--steps", str(steps), pipeline=pipeline) as (at, _):
         for name in names:
             found[name] = asyncio.run(run_fault(at, voice, FAULTS[name].impairment, token=token))
     figures = fault_figures(found)
@@ -163,15 +162,23 @@ def _name(audio: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def _server(url: str | None, arguments: list[str], pipeline: str | None) -> Iterator[tuple[str, int | None]]:
-    """The URL given, or that of a server of our own and its process id."""
+def _server(url: str | None, size: int | None, *options: str, pipeline: str | None) -> Iterator[tuple[str, int | None]]:
+    """The URL given, or that of a server of our own and its process id.
+
+    Raises:
+        BenchError: Our own server does not start, or shows a smaller picture than it was asked for.
+    """
     if url is not None:
         yield url, None
         return
+    from stream_server.bench.errors import BenchError
     from stream_server.bench.own_server import OwnServer
 
+    arguments = ([] if size is None else ["--size", str(size)]) + list(options)
     with OwnServer(*arguments, *(["--pipeline", pipeline] if pipeline else [])) as server:
         typer.echo(server.ready_line)
+        if size is not None and server.size != size:
+            raise BenchError(f"asked for {size} px, this machine serves {server.size}: try when it is less busy")
         yield server.url, server.pid
 
 
