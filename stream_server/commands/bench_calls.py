@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from model.results import Figure
     from stream_server.bench.latency import CallMeasures
+    from stream_server.bench.load import LoadRun
 
 Url = Annotated[str | None, typer.Option(help="server to call; a `serve --timecode` of our own if not given")]
 Token = Annotated[str | None, typer.Option(envvar="NERF_LIPSYNC_TOKEN", help="the server's token")]
@@ -24,6 +27,7 @@ Audio = Annotated[Path | None, typer.Option(help="speech to send, any sound file
 Json = Annotated[Path | None, typer.Option(help="results file to write")]
 Steps = Annotated[int, typer.Option(help="our own server: sampler steps per hop")]
 Pipeline = Annotated[str | None, typer.Option(hidden=True, help="tests only: module:class of a stand-in")]
+_SHORT_HOLD_S = 1.0
 SHARED = "other programs ran on the machine; caller and server share it"
 
 
@@ -69,27 +73,41 @@ def load(
     pipeline: Pipeline = None,
 ) -> None:
     """Add callers one by one until one is refused or served late (95th percentile of its frame intervals)."""
-    import tempfile
-
-    from stream_server.bench.load import measure_load
     from stream_server.bench.load_report import load_details, load_figures
-    from stream_server.bench.voice import write_voice
 
-    places = f"--max-sessions {max_sessions}"
-    options = ("--steps", str(steps), *places.split())
-    with tempfile.TemporaryDirectory() as folder, _server(url, size, *options, pipeline=pipeline) as (at, pid):
-        file = Path(folder, "voice.wav")
-        write_voice(file, _voice(audio))
-        most = max_sessions + 1  # the last one is to be refused
-        run = asyncio.run(
-            measure_load(at, file, most=most, hold_s=hold, limit_ms=limit, token=token, server_pid=pid),
-        )
+    def measure(places: int, hold_s: float) -> LoadRun:
+        options = ("--steps", str(steps), "--max-sessions", str(places))
+        with _server(url, size, *options, pipeline=pipeline) as (at, pid):
+            return asyncio.run(_add_callers(at, pid, _voice(audio), places + 1, hold_s, limit, token))
+
+    run = measure(max_sessions, hold)
+    if url is None and run.refused is None and run.capacity:  # late before it was full: how does a full one refuse?
+        full = measure(run.capacity, _SHORT_HOLD_S)
+        run = dataclasses.replace(run, refused=full.refused, retry_after_s=full.retry_after_s)
     figures = load_figures(run)
     _show(figures)
-    command = f"nerf-lipsync bench load {places} --hold {hold:g} --limit {limit:g}"
+    command = f"nerf-lipsync bench load --max-sessions {max_sessions} --hold {hold:g} --limit {limit:g}"
     command += "" if url else f" --size {size} --steps {steps}"
     data = f"{_name(audio)}; each caller a process (aiortc) on the server's machine; {SHARED}"
     _write(json, figures, command, data, load_details(run))
+
+
+async def _add_callers(
+    url: str,
+    pid: int | None,
+    voice: NDArray[np.int16],
+    most: int,
+    hold_s: float,
+    limit_ms: float,
+    token: str | None,
+) -> LoadRun:
+    from stream_server.bench.load import measure_load
+    from stream_server.bench.voice import write_voice
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "voice.wav")
+        write_voice(file, voice)
+        return await measure_load(url, file, most=most, hold_s=hold_s, limit_ms=limit_ms, token=token, server_pid=pid)
 
 
 def whep(
