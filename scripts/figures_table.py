@@ -1,7 +1,7 @@
-"""Write the figures of benchmarks/results/*.json into README.md and docs/benchmarks.md.
+"""Write the figures of benchmarks/results/*.json into README.md, docs/benchmarks.md and docs/reliability.md.
 
-Usage: figures_table.py [--check]. README shows the chosen few, docs/benchmarks.md all. `--check` changes nothing and
-exits 1 when they are stale.
+Usage: figures_table.py [--check]. README shows the chosen few, docs/benchmarks.md all, docs/reliability.md promises.
+`--check` changes nothing and exits 1 when they are stale.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from model.results import Figure, Results, read_results  # noqa: E402  (the path is set above)
+from stream_server.bench.fault_report import fault_table  # noqa: E402
 
 BEGIN = "<!-- figures: made from benchmarks/results by scripts/figures_table.py -->"
 END = "<!-- end figures -->"
@@ -27,6 +28,13 @@ README_FIGURES = (
     ("browser_loopback", "microphone_to_frame_own_p50", "microphone to frame beyond that, median"),
     ("browser_loopback", "microphone_to_frame_own_p95", "microphone to frame beyond that, 95th percentile"),
     ("browser_loopback", "av_offset_median", "audio against video at the browser, median"),
+    (
+        "latency_call",
+        "size_256.microphone_to_mouth_p50",
+        "microphone to mouth at a caller without buffers, 256 px, median",
+    ),
+    ("latency_call", "size_256.microphone_to_mouth_p95", "the same, 95th percentile"),
+    ("load", "capacity", "callers at 128 px, one step, that two cores carry together with the callers' own processes"),
     ("field_capture", "sequence_head_psnr", "picture of the head against held-out frames of the capture"),
     ("field_capture", "novel_head_psnr", "the same when the camera orbits instead of the head turning"),
     ("reconstruction_video", "reconstruction.true_motion.psnr_face", "avatar from 60 GRID clips, true motion: head"),
@@ -86,7 +94,12 @@ def main(arguments: list[str]) -> int:
     """Write, or with `--check` compare; the exit code."""
     results = {p.stem: read_results(p) for p in sorted((ROOT / "benchmarks" / "results").glob("*.json"))}
     stale = False
-    for path, table in ((ROOT / "README.md", _readme(results)), (ROOT / "docs" / "benchmarks.md", _all(results))):
+    tables = {
+        ROOT / "README.md": _readme(results),
+        ROOT / "docs" / "benchmarks.md": _all(results),
+        ROOT / "docs" / "reliability.md": _promises(results),
+    }
+    for path, table in tables.items():
         text = path.read_text(encoding="utf-8")
         before, rest = text.split(BEGIN)
         wanted = f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}"
@@ -94,7 +107,7 @@ def main(arguments: list[str]) -> int:
         if "--check" not in arguments:
             path.write_text(wanted, encoding="utf-8")
     if stale and "--check" in arguments:
-        print("README.md or docs/benchmarks.md is stale: run scripts/figures_table.py")
+        print("README.md or a page of docs is stale: run scripts/figures_table.py")
         return 1
     return 0
 
@@ -108,6 +121,15 @@ def _readme(results: dict[str, Results]) -> str:
     lines.append("")
     lines.append(f"On {hardware.get('cores', '?')} cores of a shared {hardware.get('cpu', 'machine')}; no GPU.")
     return "\n".join(lines)
+
+
+def _promises(results: dict[str, Results]) -> str:
+    if "faults" not in results:
+        return ""
+    faults = results["faults"]
+    return "\n".join(
+        [*fault_table(faults), "", f"`{faults.command}` at {faults.commit}, {faults.date}; {faults.data}."]
+    )
 
 
 def _all(results: dict[str, Results]) -> str:

@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     no_gpu = pytest.mark.skip(reason="no CUDA device")
     has_gpu = os.path.exists("/dev/nvidiactl")  # a GPU machine: a GPU that cannot be used is then a failure
     for item in items:
-        if "nightly" in item.keywords and not config.getoption("--nightly"):
+        if ("nightly" in item.keywords or "fault" in item.keywords) and not config.getoption("--nightly"):
             item.add_marker(nightly)
         if "gpu" in item.keywords and not has_gpu:
             item.add_marker(no_gpu)

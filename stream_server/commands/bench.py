@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream_server.commands import bench_calls
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -60,4 +62,5 @@ def _new_encoder(size: int) -> Callable[[NDArray[np.uint8]], object]:
 
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
+    bench_calls.register(app)
     parent.add_typer(app, name="bench")

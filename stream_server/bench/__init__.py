@@ -1,0 +1,1 @@
+"""Measure a running server from outside: latency, load, faults, and WHEP servers of any make."""

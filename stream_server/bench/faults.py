@@ -1,0 +1,151 @@
+"""A call over a bad network: what freezes, and whether sound and picture find together again.
+
+Each fault has its own call through a `UdpRelay`: calm, bad, and calm again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_server.bench.caller import Caller
+from stream_server.bench.errors import BenchError
+from stream_server.bench.latency import CallMeasures, measure_call
+from stream_server.bench.udp_relay import Counts, Impairment, UdpRelay
+from stream_server.bench.voice import Microphone
+
+__all__ = ["FAULTS", "MOST_SHIFT_MS", "Fault", "FaultMeasures", "Phases", "judge", "run_fault"]
+
+MOST_SHIFT_MS = 10.0
+"""Sound against picture, after a fault and before it: promised to differ by no more (medians)."""
+
+_SETTLE_S = 4.0
+_TAIL_S = 1.0  # a fault's freeze may end this long after it
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A bad network and the longest freeze promised in it."""
+
+    title: str
+    impairment: Impairment
+    most_freeze_ms: float
+
+
+FAULTS = {
+    "loss_1": Fault("1 % of packets lost", Impairment(loss=0.01), 200.0),
+    "loss_5": Fault("5 % of packets lost", Impairment(loss=0.05), 250.0),
+    "loss_10": Fault("10 % of packets lost", Impairment(loss=0.10), 350.0),
+    "reorder": Fault("5 % of packets 30 ms late, overtaken", Impairment(reorder=0.05, reorder_ms=30.0), 200.0),
+    "gap": Fault("nothing passes for 300 ms", Impairment(gap_ms=300.0, gap_after_ms=1000.0), 450.0),
+    "jitter": Fault("0 to 50 ms of jitter", Impairment(jitter_ms=50.0), 200.0),
+    "duplicates": Fault("10 % of packets doubled", Impairment(duplicate=0.10), 200.0),
+}
+"""By name; each both ways."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Seconds of a fault's call: calm, bad, time to recover (not judged), calm."""
+
+    before_s: float = 6.0
+    bad_s: float = 10.0
+    recovery_s: float = 4.0
+    after_s: float = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class FaultMeasures:
+    """Freezes are the longest times without a frame, stills those without a *new* one: a late model repeats its last.
+    A/V offsets are medians by arrival. All in ms.
+    """
+
+    freeze_before_ms: float
+    freeze_ms: float
+    still_before_ms: float
+    still_ms: float
+    fps: float
+    av_before_ms: float
+    av_after_ms: float
+    latency_before_ms: float
+    latency_after_ms: float
+    to_server: Counts
+    to_caller: Counts
+
+    @property
+    def shift_ms(self) -> float:
+        """How far sound and picture have moved apart."""
+        return abs(self.av_after_ms - self.av_before_ms)
+
+
+async def run_fault(
+    url: str,
+    voice: NDArray[np.int16],
+    impairment: Impairment,
+    *,
+    token: str | None = None,
+    phases: Phases | None = None,
+    seed: int = 0,
+) -> FaultMeasures:
+    """One call to a server on this machine.
+
+    Raises:
+        BenchError: The call ended or cannot be measured.
+    """
+    phases = phases or Phases()
+    relay = UdpRelay(seed=seed)
+    await relay.open()
+    try:
+        microphone = Microphone(voice)
+        through = {"offer_through": relay.offer, "answer_through": relay.answer}
+        async with Caller(url, microphone, token=token, **through) as caller:
+            await caller.call()
+            await caller.first_frame()
+            await caller.listen(_SETTLE_S + phases.before_s)
+            began_ns = time.monotonic_ns()
+            relay.impair(impairment)
+            await caller.listen(phases.bad_s)
+            counts = relay.impair(Impairment())
+            await caller.listen(phases.recovery_s + phases.after_s)
+            measured = measure_call(caller, settle_s=_SETTLE_S)
+    finally:
+        relay.close()
+    return judge(measured, began_ns, phases, counts)
+
+
+def judge(measured: CallMeasures, began_ns: int, phases: Phases, counts: tuple[Counts, Counts]) -> FaultMeasures:
+    """Split a call at the moment its fault began.
+
+    Raises:
+        BenchError: No frame came in one of the calm phases.
+    """
+    began_s = (began_ns - measured.first_ns) / 1e9
+    at_s = measured.shown_s - began_s
+    before, after = at_s < 0, at_s >= phases.bad_s + phases.recovery_s
+    if before.sum() < 2 or not after.any():
+        raise BenchError(f"{int(before.sum())} frames came before the fault and {int(after.sum())} after it: too few")
+    bad_until_s = phases.bad_s + _TAIL_S
+    came_s = measured.came_s - began_s
+    return FaultMeasures(
+        freeze_before_ms=_longest_ms(came_s, float("-inf"), 0.0),
+        freeze_ms=_longest_ms(came_s, 0.0, bad_until_s),
+        still_before_ms=_longest_ms(at_s, float("-inf"), 0.0),
+        still_ms=_longest_ms(at_s, 0.0, bad_until_s),
+        fps=float(((at_s >= 0) & (at_s < phases.bad_s)).sum() / phases.bad_s),
+        av_before_ms=float(np.median(measured.av_offset_ms[before])),
+        av_after_ms=float(np.median(measured.av_offset_ms[after])),
+        latency_before_ms=float(np.median(measured.latency_ms[before])),
+        latency_after_ms=float(np.median(measured.latency_ms[after])),
+        to_server=counts[0],
+        to_caller=counts[1],
+    )
+
+
+def _longest_ms(moments_s: NDArray[np.float64], start_s: float, end_s: float) -> float:
+    """The longest gap that ended within `start_s` .. `end_s`, or that all of it if nothing came."""
+    ends = moments_s[1:]
+    gaps_ms = np.diff(moments_s)[(ends >= start_s) & (ends < end_s)] * 1e3
+    return float(gaps_ms.max()) if len(gaps_ms) else (end_s - start_s) * 1e3

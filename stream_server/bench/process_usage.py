@@ -1,0 +1,70 @@
+"""Processor time and memory of a process and all its descendants, from /proc (Linux)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from stream_server.bench.errors import BenchError
+
+__all__ = ["TreeUsage", "descendants", "tree_usage"]
+
+_PROC = Path("/proc")
+_PARENT, _USER, _SYSTEM = 1, 11, 12  # places after the name in /proc/PID/stat, from 0
+
+
+@dataclass(frozen=True, slots=True)
+class TreeUsage:
+    """Processor seconds since the processes began; memory in bytes, shared pages divided among their users."""
+
+    processes: int
+    cpu_s: float
+    memory_bytes: int
+
+
+def tree_usage(pid: int) -> TreeUsage:
+    """Usage of `pid` and its descendants now. Those that ended meanwhile count no more.
+
+    Raises:
+        BenchError: There is no such process.
+    """
+    pids = descendants(pid)
+    ticks = 0
+    for one in pids:
+        fields = _stat(one)
+        ticks += int(fields[_USER]) + int(fields[_SYSTEM]) if fields else 0
+    return TreeUsage(len(pids), ticks / os.sysconf("SC_CLK_TCK"), sum(_memory_bytes(one) for one in pids))
+
+
+def descendants(pid: int) -> list[int]:
+    """`pid` and everything it started, directly or not.
+
+    Raises:
+        BenchError: There is no such process.
+    """
+    parents = {}
+    for folder in _PROC.iterdir():
+        if folder.name.isdigit() and (fields := _stat(int(folder.name))):
+            parents[int(folder.name)] = int(fields[_PARENT])
+    if pid not in parents:
+        raise BenchError(f"there is no process {pid}: has the server ended?")
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _memory_bytes(pid: int) -> int:
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:  # ended, or another user's
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)

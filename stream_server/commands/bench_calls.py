@@ -1,0 +1,219 @@
+"""`nerf-lipsync bench latency`, `load`, `whep` and `faults`: measurements that call a running server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from pydantic import JsonValue
+
+    from model.results import Figure
+    from stream_server.bench.latency import CallMeasures
+    from stream_server.bench.load import LoadRun
+
+Url = Annotated[str | None, typer.Option(help="server to call; a `serve --timecode` of our own if not given")]
+Token = Annotated[str | None, typer.Option(envvar="NERF_LIPSYNC_TOKEN", help="the server's token")]
+Audio = Annotated[Path | None, typer.Option(help="speech to send, any sound file; synthetic speech if not given")]
+Json = Annotated[Path | None, typer.Option(help="results file to write")]
+Steps = Annotated[int, typer.Option(help="our own server: sampler steps per hop")]
+Pipeline = Annotated[str | None, typer.Option(hidden=True, help="tests only: module:class of a stand-in")]
+_SHORT_HOLD_S = 1.0
+SHARED = "other programs ran on the machine; caller and server share it"
+
+
+def latency(
+    url: Url = None,
+    token: Token = None,
+    audio: Audio = None,
+    seconds: Annotated[float, typer.Option(min=3, help="length of the measurement after 3 s of settling")] = 60.0,
+    size: Annotated[list[int] | None, typer.Option(help="our own server: picture size; give it more than once")] = None,
+    steps: Steps = 2,
+    json: Json = None,
+    pipeline: Pipeline = None,
+) -> None:
+    """Call the server, speak, and measure microphone to mouth, sound against picture, freezes and bytes."""
+    from stream_server.bench.latency_report import call_details, call_figures
+
+    voice = _voice(audio)
+    figures: dict[str, Figure] = {}
+    details: dict[str, JsonValue] = {}
+    sizes = [None] if url is not None else list(size or [256])
+    for one in sizes:
+        with _server(url, one, "--steps", str(steps), pipeline=pipeline) as (at, _):
+            measured = asyncio.run(_one_call(at, token, voice, seconds))
+        prefix = "" if len(sizes) == 1 else f"size_{one}."
+        figures |= call_figures(measured, prefix)
+        details[prefix or "call"] = call_details(measured)
+    _show(figures)
+    options = "".join(f" --size {one}" for one in sizes if one is not None) + ("" if url else f" --steps {steps}")
+    command = f"nerf-lipsync bench latency --seconds {seconds:g}" + options
+    _write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", details)
+
+
+def load(
+    url: Url = None,
+    token: Token = None,
+    audio: Audio = None,
+    size: Annotated[int, typer.Option(help="our own server: picture size")] = 128,
+    steps: Steps = 1,
+    max_sessions: Annotated[int, typer.Option(min=1, help="most callers; our own server has as many places")] = 16,
+    hold: Annotated[float, typer.Option(min=1, help="seconds measured at each number of callers")] = 10.0,
+    limit: Annotated[float, typer.Option(min=40, help="most ms for the 95th percentile of frame intervals")] = 50.0,
+    json: Json = None,
+    pipeline: Pipeline = None,
+) -> None:
+    """Add callers one by one until one is refused or served late (95th percentile of its frame intervals)."""
+    from stream_server.bench.load_report import load_details, load_figures
+
+    def measure(places: int, hold_s: float) -> LoadRun:
+        options = ("--steps", str(steps), "--max-sessions", str(places))
+        with _server(url, size, *options, pipeline=pipeline) as (at, pid):
+            return asyncio.run(_add_callers(at, pid, _voice(audio), places + 1, hold_s, limit, token))
+
+    run = measure(max_sessions, hold)
+    if url is None and run.refused is None and run.capacity:  # late before it was full: how does a full one refuse?
+        full = measure(run.capacity, _SHORT_HOLD_S)
+        run = dataclasses.replace(run, refused=full.refused, retry_after_s=full.retry_after_s)
+    figures = load_figures(run)
+    _show(figures)
+    command = f"nerf-lipsync bench load --max-sessions {max_sessions} --hold {hold:g} --limit {limit:g}"
+    command += "" if url else f" --size {size} --steps {steps}"
+    data = f"{_name(audio)}; each caller a process (aiortc) on the server's machine; {SHARED}"
+    _write(json, figures, command, data, load_details(run))
+
+
+async def _add_callers(
+    url: str,
+    pid: int | None,
+    voice: NDArray[np.int16],
+    most: int,
+    hold_s: float,
+    limit_ms: float,
+    token: str | None,
+) -> LoadRun:
+    from stream_server.bench.load import measure_load
+    from stream_server.bench.voice import write_voice
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "voice.wav")
+        write_voice(file, voice)
+        return await measure_load(url, file, most=most, hold_s=hold_s, limit_ms=limit_ms, token=token, server_pid=pid)
+
+
+def whep(
+    url: Annotated[str, typer.Argument(help="the WHEP endpoint")],
+    token: Annotated[str | None, typer.Option(help="bearer token")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="how long after the first frame")] = 20.0,
+    json: Json = None,
+) -> None:
+    """Watch any WHEP server: first frame, intervals, size, bytes."""
+    from stream_server.bench.load_report import whep_figures
+    from stream_server.bench.whep import watch
+
+    measured = asyncio.run(watch(url, seconds, token=token))
+    figures = whep_figures(measured)
+    _show(figures)
+    data = "one viewer (aiortc); intervals are between last packets of frames"
+    details: JsonValue = {"width": measured.width, "height": measured.height}
+    _write(json, figures, f"nerf-lipsync bench whep URL --seconds {seconds:g}", data, details)
+
+
+def faults(
+    url: Annotated[str | None, typer.Option(help="server on this machine; one of our own if not given")] = None,
+    token: Token = None,
+    audio: Audio = None,
+    size: Annotated[int, typer.Option(help="our own server: picture size")] = 128,
+    steps: Steps = 1,
+    only: Annotated[list[str] | None, typer.Option("--fault", help="names of faults; all if not given")] = None,
+    json: Json = None,
+    pipeline: Pipeline = None,
+) -> None:
+    """Call over bad networks (loss, reordering, jitter, a gap, duplicates): what freezes, does sound stay in place?"""
+    from stream_server.bench.caller import is_local
+    from stream_server.bench.errors import BenchError
+    from stream_server.bench.fault_report import fault_details, fault_figures
+    from stream_server.bench.faults import FAULTS, run_fault
+
+    names = list(only or FAULTS)
+    if unknown := [name for name in names if name not in FAULTS]:
+        raise BenchError(f"no such fault: {unknown[0]}; there are {', '.join(FAULTS)}")
+    if url is not None and not is_local(url):
+        raise BenchError(f"the bad network is made on this machine, so the server must be here too, got {url}")
+    voice, found = _voice(audio), {}
+    with _server(url, size, "--steps", str(steps), pipeline=pipeline) as (at, _):
+        for name in names:
+            found[name] = asyncio.run(run_fault(at, voice, FAULTS[name].impairment, token=token))
+    figures = fault_figures(found)
+    _show(figures)
+    command = "nerf-lipsync bench faults" + ("" if url else f" --size {size} --steps {steps}")
+    command += "".join(f" --fault {name}" for name in only or [])
+    _write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", fault_details(found))
+
+
+async def _one_call(url: str, token: str | None, voice: NDArray[np.int16], seconds: float) -> CallMeasures:
+    from stream_server.bench.caller import Caller
+    from stream_server.bench.latency import talk_and_measure
+    from stream_server.bench.voice import Microphone
+
+    async with Caller(url, Microphone(voice), token=token) as caller:
+        return await talk_and_measure(caller, seconds)
+
+
+def _voice(audio: Path | None) -> NDArray[np.int16]:
+    from stream_server.bench.voice import made_voice, read_voice
+
+    return made_voice() if audio is None else read_voice(audio)
+
+
+def _name(audio: Path | None) -> str:
+    return "synthetic speech" if audio is None else f"speech from {audio.name}"
+
+
+@contextlib.contextmanager
+def _server(url: str | None, size: int | None, *options: str, pipeline: str | None) -> Iterator[tuple[str, int | None]]:
+    """The URL given, or that of a server of our own and its process id.
+
+    Raises:
+        BenchError: Our own server does not start, or shows a smaller picture than it was asked for.
+    """
+    if url is not None:
+        yield url, None
+        return
+    from stream_server.bench.errors import BenchError
+    from stream_server.bench.own_server import OwnServer
+
+    arguments = ([] if size is None else ["--size", str(size)]) + list(options)
+    with OwnServer(*arguments, *(["--pipeline", pipeline] if pipeline else [])) as server:
+        typer.echo(server.ready_line)
+        if size is not None and server.size != size:
+            raise BenchError(f"asked for {size} px, this machine serves {server.size}: try when it is less busy")
+        yield server.url, server.pid
+
+
+def _show(figures: dict[str, Figure]) -> None:
+    for name, figure in figures.items():
+        missed = "  MISSED" if figure.missed else ""
+        typer.echo(f"{name:48s} {figure.value:10.2f} {figure.unit}{missed}")
+
+
+def _write(json: Path | None, figures: dict[str, Figure], command: str, data: str, details: JsonValue) -> None:
+    from model.results import new_results, write_results
+
+    if json is not None:
+        write_results(json, new_results(figures, command=command, data=data, details=details))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group `bench`."""
+    for command in (latency, load, whep, faults):
+        app.command()(command)
