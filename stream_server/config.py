@@ -52,6 +52,9 @@ class ServerConfig:
     backend: str = "auto"
     timecode: bool = False
     visible_mark: bool = True
+    mark_text: str = "AI"
+    mark_instance: int | None = None
+    mark_key: str | None = None
     revoked: str | None = None
     trusted_keys: str | None = None
     token: str | None = dataclasses.field(default=None, repr=False)

@@ -44,6 +44,7 @@ class ReadyEvent:
     algorithmic_ms: float
     synthetic: bool = True
     visible_mark: bool = True
+    invisible_mark: bool = True
     recorded: bool = False
 
 

@@ -4,7 +4,7 @@ export const EVENTS_VERSION = 1;
 
 /**
  * @typedef {{type: "ready", session: string, avatar: string, size: number, fps: number,
- *   algorithmic_ms: number, synthetic: boolean, visible_mark: boolean, recorded: boolean}} ReadyEvent
+ *   algorithmic_ms: number, synthetic: boolean, visible_mark: boolean, invisible_mark: boolean, recorded: boolean}} ReadyEvent
  * @typedef {{type: "timing", frame: number, total_ms: number, algorithmic_ms: number,
  *   stages_ms: Record<string, number>, engine_ms: Record<string, number>, fps: number,
  *   repeated: number, dropped: number, concealed: number}} TimingEvent
@@ -22,7 +22,7 @@ export const EVENTS_VERSION = 1;
 
 /** @type {Record<string, string[]>} */
 const FIELDS = {
-  ready: ["session", "avatar", "size", "fps", "algorithmic_ms", "synthetic", "visible_mark", "recorded"],
+  ready: ["session", "avatar", "size", "fps", "algorithmic_ms", "synthetic", "visible_mark", "invisible_mark", "recorded"],
   timing: ["frame", "total_ms", "algorithmic_ms", "stages_ms", "engine_ms", "fps", "repeated", "dropped", "concealed"],
   "playback.position": ["frame", "sample", "levels_from", "levels"],
   "playback.started": ["utterance", "sample"],

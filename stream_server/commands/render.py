@@ -71,7 +71,7 @@ def render(
     marks = MarkSettings(
         visible=not no_visible_mark,
         text=mark_text,
-        instance=_instance(instance_id, no_invisible_mark),
+        instance=mark_instance(instance_id, no_invisible_mark),
         key_file=mark_key,
     )
     options = RenderOptions(
@@ -105,7 +105,7 @@ def render(
     )
 
 
-def _instance(given: int | None, no_mark: bool) -> int | None:
+def mark_instance(given: int | None, no_mark: bool) -> int | None:
     """What the invisible mark is to carry; None: no mark."""
     from model.errors import InputError
     from model.provenance.installation import installation_id, state_folder

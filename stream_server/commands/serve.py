@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stream_server.commands.encoder import Models, Whisper, whisper_path
+from stream_server.commands.render import mark_instance
 from stream_server.config import ServerConfig
 from stream_server.errors import ServerConfigError
 
@@ -59,6 +60,17 @@ def serve(
     visible_mark: Annotated[
         bool, typer.Option(help="the label that says the picture is synthetic", rich_help_panel=_HONEST)
     ] = True,
+    mark_text: Annotated[str, typer.Option(help="what the label says", rich_help_panel=_HONEST)] = "AI",
+    invisible_mark: Annotated[
+        bool, typer.Option(help="the mark that `mark detect` finds", rich_help_panel=_HONEST)
+    ] = True,
+    instance_id: Annotated[
+        int | None,
+        typer.Option(help="0..16777215, in the invisible mark; else the installation's own", rich_help_panel=_HONEST),
+    ] = None,
+    mark_key: Annotated[
+        str | None, typer.Option(help="file with the invisible mark's key", rich_help_panel=_HONEST)
+    ] = None,
     revoked: Annotated[
         str | None, typer.Option(help="file of consent or field hashes no longer served", rich_help_panel=_HONEST)
     ] = None,
@@ -99,6 +111,9 @@ def serve(
         speech_voice=speech_voice,
         speech_key=speech_key,
         visible_mark=visible_mark,
+        mark_text=mark_text,
+        mark_instance=mark_instance(instance_id, not invisible_mark) if pipeline is None else None,
+        mark_key=mark_key,
         revoked=revoked,
         trusted_keys=trusted_keys,
         log_level=log_level.upper(),

@@ -119,7 +119,12 @@ def describe(loaded: Loaded) -> dict[str, Any]:
 
 def _load_avatar(config: ServerConfig, folder: Path) -> tuple[PipelineLike, float]:
     pipeline_module = importlib.import_module("model.pipeline")
-    marks = importlib.import_module("model.provenance.marker").MarkSettings(visible=config.visible_mark)
+    marks = importlib.import_module("model.provenance.marker").MarkSettings(
+        visible=config.visible_mark,
+        text=config.mark_text,
+        instance=config.mark_instance,
+        key_file=_path(config.mark_key),
+    )
     policy = importlib.import_module("model.provenance.consent").ConsentPolicy.read(
         _path(config.revoked), _path(config.trusted_keys)
     )

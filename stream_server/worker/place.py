@@ -41,6 +41,7 @@ class Place:
     feed: Feed
     log: SessionLog
     visible_mark: bool
+    invisible_mark: bool
     main: PeerSink | None = None
     room: str | None = None
     published_as: str | None = None
@@ -75,6 +76,7 @@ class Place:
             feed=Feed(fps=int(session.avatar["fps"]), bitrate_bps=bitrate_bps),
             log=session_log,
             visible_mark=config.visible_mark,
+            invisible_mark=config.mark_instance is not None,
         )
         places.append(place)
         place.egress.attach(place.feed)
@@ -104,6 +106,7 @@ class Place:
             fps=session.avatar["fps"],
             algorithmic_ms=session.algorithmic_ms,
             visible_mark=self.visible_mark,
+            invisible_mark=self.invisible_mark,
             recorded=self.recorded,
         )
 

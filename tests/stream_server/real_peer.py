@@ -57,6 +57,8 @@ class RealPeer:
         self.codes: list[int | None] = []
         self.mouths: list[float] = []
         self.skins: list[float] = []
+        self.keep_lumas = False
+        self.lumas: list[NDArray[np.uint8]] = []
         self.spectra: list[NDArray[np.complex64]] = []
         self.loudness: list[float] = []
         self.events: list[Event] = []
@@ -135,6 +137,8 @@ class RealPeer:
                     picture = frame.to_ndarray()  # type: ignore[union-attr]
                     luma = picture[: frame.height]  # type: ignore[union-attr]
                     self.codes.append(decode_timecode(luma))
+                    if self.keep_lumas:
+                        self.lumas.append(luma.copy())
                     height, width = luma.shape
                     rows, columns = slice(height * 5 // 8, height * 7 // 8), slice(width * 7 // 20, width * 13 // 20)
                     self.mouths.append(255.0 - float(luma[rows, columns].mean()))
