@@ -17,9 +17,10 @@ from stream_server.events import ErrorEvent, Event, NoticeEvent
 from stream_server.log_setup import SessionLog
 from stream_server.media.frame_queue import FrameQueue, SoundQueue, TimedFrame
 from stream_server.media.hop_schedule import HopSchedule
+from stream_server.media.libopus import open_decoder
 from stream_server.media.media_clock import NS_PER_MS, NS_PER_S, MediaClock, PlayoutDelay
 from stream_server.media.microphone import Block, MicrophoneStream
-from stream_server.media.opus import RATE_HZ, Downsampler, OpusDecoder
+from stream_server.media.opus import RATE_HZ, Downsampler
 from stream_server.media.playback import Playback
 from stream_server.media.speech_stream import SpeechStream
 from stream_server.media.windower import HopWindower
@@ -76,7 +77,7 @@ class AvatarSession:
         self._log = log
         self._on_end = on_end
         self._frame_samples = RATE_HZ // int(self.avatar["fps"])
-        self._microphone = MicrophoneStream(self.clock, OpusDecoder().decode, self.counters)
+        self._microphone = MicrophoneStream(self.clock, open_decoder(), self.counters)
         self._downsampler = Downsampler()
         self._windower = HopWindower(int(self.avatar["hop_samples"]))
         self._schedule = HopSchedule()

@@ -23,7 +23,7 @@ from stream_server.worker import aiortc_bridge
 from stream_server.worker.egress import Listener, Picture
 from stream_server.worker.feed import Feed, FeedTrack
 from stream_server.worker.ladder import Ladder
-from stream_server.worker.offers import checked_offer
+from stream_server.worker.offers import ask_for_redundancy, checked_offer
 from stream_server.worker.vp8_encoder import Vp8Packer
 
 __all__ = ["PeerHooks", "PeerSink"]
@@ -86,7 +86,7 @@ class PeerSink(Listener):
         except (ValueError, KeyError, IndexError, AttributeError, AssertionError, TypeError) as error:
             raise OfferError(f"cannot answer this offer: {type(error).__name__}: {error}") from error
         self._check_sections()
-        return str(self._connection.localDescription.sdp)
+        return ask_for_redundancy(str(self._connection.localDescription.sdp))
 
     def show(self, feed: Feed | None, *, sound: bool = True) -> None:
         """From now on the peer sees this feed, and hears it unless `sound` is False; None: nothing."""

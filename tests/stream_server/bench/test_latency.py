@@ -25,7 +25,7 @@ DELAY_MS = 60.0
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[OwnServer]:
-    with OwnServer("--size", "128", "--pipeline", FAKE) as process:
+    with OwnServer("--size", "128", "--max-sessions", "1", "--pipeline", FAKE) as process:
         yield process
 
 
