@@ -33,7 +33,7 @@ README_FIGURES = (
         "size_256.microphone_to_mouth_p50",
         "microphone to mouth at a caller without buffers, 256 px, median",
     ),
-    ("latency_call", "size_256.microphone_to_mouth_p95", "the same, 95th percentile"),
+    ("latency_call", "microphone_to_mouth_p95", "the same, 95th percentile"),
     ("load", "capacity", "callers at 128 px, one step, that two cores carry together with the callers' own processes"),
     ("field_capture", "sequence_head_psnr", "picture of the head against held-out frames of the capture"),
     ("field_capture", "novel_head_psnr", "the same when the camera orbits instead of the head turning"),

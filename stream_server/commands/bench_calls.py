@@ -75,14 +75,14 @@ def load(
     """Add callers one by one until one is refused or served late (95th percentile of its frame intervals)."""
     from stream_server.bench.load_report import load_details, load_figures
 
-    def measure(places: int, hold_s: float) -> LoadRun:
+    def measure(places: int, hold_s: float, limit_ms: float) -> LoadRun:
         options = ("--steps", str(steps), "--max-sessions", str(places))
         with _server(url, size, *options, pipeline=pipeline) as (at, pid):
-            return asyncio.run(_add_callers(at, pid, _voice(audio), places + 1, hold_s, limit, token))
+            return asyncio.run(_add_callers(at, pid, _voice(audio), places + 1, hold_s, limit_ms, token))
 
-    run = measure(max_sessions, hold)
+    run = measure(max_sessions, hold, limit)
     if url is None and run.refused is None and run.capacity:  # late before it was full: how does a full one refuse?
-        full = measure(run.capacity, _SHORT_HOLD_S)
+        full = measure(run.capacity, _SHORT_HOLD_S, float("inf"))
         run = dataclasses.replace(run, refused=full.refused, retry_after_s=full.retry_after_s)
     figures = load_figures(run)
     _show(figures)
