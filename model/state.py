@@ -15,6 +15,7 @@ from model.motion.idle import IdleMotion
 from model.motion.mood import NEUTRAL, MoodState, check_mood
 from model.motion.retarget import Retarget
 from model.motion.space import Motion
+from model.motion.voice_gate import GateConfig
 from model.radiance.compositor import Backdrop
 from model.radiance.serving import AvatarRenderer
 from model.speech_to_motion import DriveState
@@ -95,6 +96,10 @@ class StreamState:
         return replace(
             self, drive=copy.deepcopy(self.drive), head=copy.deepcopy(self.head), mood=copy.deepcopy(self.mood)
         )
+
+    def interrupt(self) -> None:
+        """What was heard last will not be said: the mouth goes to rest from where it is."""
+        self.drive.gate.hush(GateConfig())
 
     def turn(self, control: Controls, fps: int) -> NDArray[np.float32]:
         """One frame nearer to the controls' yaw, pitch and roll (3,), degrees."""

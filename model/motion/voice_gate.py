@@ -26,6 +26,7 @@ class GateConfig:
     hold_frames, close_frames: Frames it stays open after speech, and takes to close.
     certain_start, certain_full: Speech probability that starts and fully opens it without voice activity.
     trust_frames, trusted: Frames for which it may, and how far.
+    hush_frames: Frames it takes to close, whatever is heard, once speech was interrupted.
     """
 
     start: float = 0.08
@@ -38,6 +39,7 @@ class GateConfig:
     certain_full: float = 0.6
     trust_frames: float = 4.0
     trusted: float = 0.6
+    hush_frames: int = 4
 
     def new_state(self) -> GateState:
         """A shut gate that trusts its phonemes."""
@@ -55,6 +57,12 @@ class GateState:
     value: float = 0.0
     quiet_frames: int = 10_000
     trust: float = 0.0
+    hushed_frames: int = 0
+
+    def hush(self, config: GateConfig) -> None:
+        """Speech was interrupted: close within `config.hush_frames`, though the look-ahead has heard more of it."""
+        self.hushed_frames = config.hush_frames
+        self.quiet_frames = max(self.quiet_frames, config.hold_frames)
 
 
 def open_gate(
@@ -74,7 +82,10 @@ def open_gate(
         sure = float(certain[i])  # not in the look-ahead, where the onset of any noise looks like speech
         wanted = max(heard * confirmed, sure * config.trusted if state.trust >= 1.0 else 0.0)
         _trust(state, sure, confirmed, config)
-        if wanted >= state.value:
+        if state.hushed_frames:
+            state.value = max(0.0, state.value - 1.0 / config.hush_frames)
+            state.hushed_frames -= 1
+        elif wanted >= state.value:
             state.value = min(wanted, state.value + 0.5)
             state.quiet_frames = 0
         elif wanted > 0.5:

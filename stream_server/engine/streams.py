@@ -32,9 +32,10 @@ class Stream:
                 self.before.popitem(last=False)
 
     def rewind(self, generation: int, hop: int) -> bool:
-        """Go back to the state before `hop`; False if it is not remembered."""
+        """Speech was interrupted: go back to the state before `hop`; False if it is not remembered."""
         if hop == self.next_hop:
             self.generation = generation
+            self.state.interrupt()
             return True
         kept = self.before.get(hop)
         if kept is None:
@@ -42,6 +43,7 @@ class Stream:
         shown = self.state.shown
         self.state = kept
         self.state.shown = shown
+        self.state.interrupt()
         self.generation, self.next_hop = generation, hop
         for later in [index for index in self.before if index >= hop]:
             del self.before[later]

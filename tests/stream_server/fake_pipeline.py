@@ -47,6 +47,10 @@ class State:
     first_hop: int = 0
     tail: NDArray[np.float32] = field(default_factory=lambda: np.zeros(1280, np.float32))
 
+    def interrupt(self) -> None:
+        """The mouth shuts."""
+        self.tail[:] = 0.0
+
     def snapshot(self) -> State:
         """A copy that goes its own way."""
         return replace(self, tail=self.tail.copy())

@@ -107,6 +107,11 @@ class RealPeer:
         self.session, self.resume_token = answer["id"], answer["resume_token"]
         await self.connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
 
+    async def hang_up(self) -> None:
+        """End the session; its place is free when this returns."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.delete(f"{self.url}/v1/sessions/{self.session}", timeout=20)
+
     async def until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Wait for something to have been received."""
         async with asyncio.timeout(timeout_s):

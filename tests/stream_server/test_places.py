@@ -112,8 +112,13 @@ class Counting:
     heard: int = 0
     shown: str = "a"
 
+    interrupted: bool = False
+
     def snapshot(self) -> Counting:
         return Counting(self.heard, self.shown)
+
+    def interrupt(self) -> None:
+        self.interrupted = True
 
 
 def stream_after(hops: int, first: int = 0) -> Stream:
@@ -131,6 +136,7 @@ def test_a_stream_goes_back_to_before_a_hop(back: int) -> None:
     assert stream.rewind(1, 30 - back)
     assert (stream.state.heard, stream.generation, stream.next_hop) == (30 - back, 1, 30 - back)
     assert stream.state.shown == "b"  # another avatar since then stays
+    assert stream.state.interrupted
     stream.keep(30 - back)
     stream.state.heard += 1
     assert stream.rewind(2, 30 - back)
