@@ -59,6 +59,7 @@ class AvatarConfig:
     field_config: FieldConfig = field(default_factory=FieldConfig)
     consent_hash: str = ""  # of the consent and field_hash; "" in avatars of before scope and expiry
     consent_signature: str = ""  # Ed25519 over consent_hash, hexadecimal
+    commands: tuple[str, ...] = ()  # that made it, paths left out
 
 
 @dataclass(frozen=True)

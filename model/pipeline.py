@@ -236,7 +236,7 @@ class AvatarPipeline:
         shown, head = motion[skip:].copy(), np.zeros((count, 3), np.float32)
         for i in range(count):
             sway_deg = self._animate(shown[i], control, state, state.next_frame + skip + i)
-            pose = _pose(control, sway_deg + head_deg[skip + i])
+            pose = _pose(state.turn(control, self.spec.fps) + sway_deg + head_deg[skip + i])
             start = time.perf_counter()
             head[i] = pose.yaw_deg, pose.pitch_deg, pose.roll_deg
             rgba = renderer.render_head(shown[i], pose)
@@ -271,12 +271,10 @@ class AvatarPipeline:
             check_audio(row)  # here, before any session of the batch has heard its part
 
 
-def _pose(control: Controls, turned_deg: NDArray[np.float32]) -> HeadPose:
-    """The asked-for pose, turned further by yaw, pitch and roll (3,)."""
+def _pose(turned_deg: NDArray[np.float32]) -> HeadPose:
+    """The head turned by yaw, pitch and roll (3,)."""
     yaw, pitch, roll = turned_deg.tolist()
-    return HeadPose(
-        yaw_deg=control.yaw_deg + yaw, pitch_deg=control.pitch_deg + pitch, roll_deg=control.roll_deg + roll
-    )
+    return HeadPose(yaw_deg=yaw, pitch_deg=pitch, roll_deg=roll)
 
 
 class _StageClock:

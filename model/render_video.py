@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from model.audio_file import read_audio
 from model.errors import InputError
 from model.pipeline import FPS, SAMPLE_RATE, AvatarPipeline
-from model.provenance.consent import ConsentPolicy
+from model.provenance.consent import ConsentPolicy, consent_hash
+from model.provenance.credentials import Origin, VideoSigner
 from model.provenance.marker import MarkSettings
 from model.state import Controls, HopOutput
 
@@ -47,6 +49,7 @@ class RenderOptions:
     motion_out: Path | None = None
     marks: MarkSettings | None = field(default_factory=MarkSettings)
     consent_policy: ConsentPolicy | None = None
+    signer: VideoSigner | None = None  # of Content Credentials
 
 
 def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progress | None = None) -> int:
@@ -72,23 +75,21 @@ def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progr
         marks=options.marks,
         consent_policy=options.consent_policy,
     )
-    motions = []
     partial = out.with_name(f".{out.name}.part.mp4")
+    signed = out.with_name(f".{out.name}.signed.mp4")
     try:
-        with _Muxer(partial, options.size, sound) as muxer:
-            for output in run_pipeline(pipeline, speech, total, options, poses):
-                for frame in output.frames:
-                    muxer.write(frame)
-                motions.append(output.motion)
-                if progress:
-                    progress(muxer.frames, total)
+        motion = _write_video(partial, sound, run_pipeline(pipeline, speech, total, options, poses), total, progress)
+        if options.signer is not None:
+            options.signer.sign(partial, signed, _origin(pipeline))
+            signed.replace(partial)
         partial.replace(out)
     except (OSError, av.FFmpegError) as error:
         raise InputError(f"cannot write {out}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
+        signed.unlink(missing_ok=True)
     if options.motion_out:
-        _write_motion(options.motion_out, np.concatenate(motions))
+        _write_motion(options.motion_out, motion)
     return total
 
 
@@ -132,6 +133,34 @@ def read_poses(path: Path, total: int) -> NDArray[np.float32]:
     if poses.ndim != 2 or poses.shape[1] != 3 or not len(poses) or not np.isfinite(poses).all():
         raise InputError(f"{path}: poses must be a list of [yaw, pitch, roll] in degrees, got shape {poses.shape}")
     return poses[np.minimum(np.arange(total), len(poses) - 1)]
+
+
+def _write_video(
+    path: Path, sound: NDArray[np.float32], outputs: Iterator[HopOutput], total: int, progress: Progress | None
+) -> NDArray[np.float32]:
+    """Write an MP4 of a pipeline's outputs; returns their motion (total, 32)."""
+    first = next(outputs)
+    motions = []
+    with _Muxer(path, first.frames.shape[2], sound) as muxer:
+        for output in chain((first,), outputs):
+            for frame in output.frames:
+                muxer.write(frame)
+            motions.append(output.motion)
+            if progress:
+                progress(muxer.frames, total)
+    return np.concatenate(motions)
+
+
+def _origin(pipeline: AvatarPipeline) -> Origin:
+    config = pipeline.renderer.avatar.config
+    payload = pipeline.marker.payload if pipeline.marker is not None else None
+    return Origin(
+        avatar=config.name,
+        field_hash=config.field_hash,
+        consent_hash=consent_hash(config.consent, config.field_hash),
+        licence=config.licence,
+        instance=payload.instance if payload is not None else None,
+    )
 
 
 class _Muxer:

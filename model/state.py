@@ -59,6 +59,7 @@ class Controls:
     head_motion: float = 0.5  # 0..1: how much the head nods and tilts to speech
     gaze_rad: tuple[float, float] | None = None  # yaw to the subject's left, pitch up; None: gaze wanders
     background: Backdrop | None = None  # None: the avatar's own
+    ease_s: float = 0.0  # time constant with which the head follows the angles; 0: at once
 
     def __post_init__(self) -> None:
         check_mood(self.mood)
@@ -71,6 +72,8 @@ class Controls:
         for angle in self.gaze_rad or ():
             if not (math.isfinite(angle) and abs(angle) <= LARGEST_GAZE_RAD):
                 raise InputError(f"gaze_rad must be within +-{LARGEST_GAZE_RAD}, got {self.gaze_rad}")
+        if not 0.0 <= self.ease_s <= 10.0:
+            raise InputError(f"ease_s must be 0..10, got {self.ease_s}")
 
 
 @dataclass
@@ -85,12 +88,21 @@ class StreamState:
     next_frame: int = 0  # absolute index of the hop's first frame; below `first_frame` until the look-ahead is filled
     first_frame: int = 0
     shown: ShownAvatar | None = None  # None: the pipeline's own
+    turned_deg: NDArray[np.float32] | None = None  # (3,): how far the head has followed the controls' angles
 
     def snapshot(self) -> StreamState:
         """A copy that goes its own way; the avatar is shared."""
         return replace(
             self, drive=copy.deepcopy(self.drive), head=copy.deepcopy(self.head), mood=copy.deepcopy(self.mood)
         )
+
+    def turn(self, control: Controls, fps: int) -> NDArray[np.float32]:
+        """One frame nearer to the controls' yaw, pitch and roll (3,), degrees."""
+        wanted = np.array([control.yaw_deg, control.pitch_deg, control.roll_deg], np.float32)
+        share = 1.0 if control.ease_s == 0 else -math.expm1(-1.0 / (fps * control.ease_s))
+        held = wanted if self.turned_deg is None else self.turned_deg
+        self.turned_deg = held + np.float32(share) * (wanted - held)
+        return self.turned_deg
 
 
 @dataclass(frozen=True)

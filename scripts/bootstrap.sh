@@ -3,6 +3,7 @@
 #
 #   scripts/bootstrap.sh            everything, tests' needs included
 #   scripts/bootstrap.sh cluster    also the packages of that extra (Ray)
+#   scripts/bootstrap.sh credentials  also c2pa-python, for Content Credentials and their tests
 #   scripts/bootstrap.sh voices     also what `prepare voices` needs: synthesisers, their voices, a soundfont
 #
 # Safe to stop and start again: the stamp is written last. NERF_LIPSYNC_VENV and NERF_LIPSYNC_PYTHON override

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_server.errors import ServerConfigError
+from stream_server.voices.choice import VoiceSettings
 
 __all__ = ["ServerConfig", "is_loopback"]
 
@@ -28,7 +29,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """What `nerf-lipsync serve` was asked for.
+    """What `nerf-lipsync serve` was asked for. `max_sessions` 0: as many as this machine is measured to hold.
 
     `models` is a folder of speech and motion weights (None: the shipped ones), `whisper` the path of the checkpoint
     that they were trained on, if on one. `pipeline` is for tests only: "module:attribute" of a class with the
@@ -38,17 +39,40 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8080
     avatar: str | None = None
+    avatars: str | None = None
+    backgrounds: str | None = None
+    avatar_memory_mb: int = 512
     models: str | None = None
     whisper: str | None = None
     size: int = 256
+    exact_size: bool = False
     steps: int = 2
     threads: int = 1
     temperature: float = 0.0
     backend: str = "auto"
     timecode: bool = False
+    visible_mark: bool = True
+    mark_text: str = "AI"
+    mark_instance: int | None = None
+    mark_key: str | None = None
+    revoked: str | None = None
+    trusted_keys: str | None = None
     token: str | None = dataclasses.field(default=None, repr=False)
-    max_sessions: int = 1
+    max_sessions: int = 0
+    workers: int = 1
+    sessions_per_worker: int = 12
+    udp_ports: tuple[int, int] | None = None
+    advertise_ip: str | None = None
     video_bitrate_bps: int = 700_000
+    allowed_hosts: tuple[str, ...] = ()
+    turn_urls: tuple[str, ...] = ()
+    turn_secret: str | None = dataclasses.field(default=None, repr=False)
+    offers_per_minute: int = 60
+    piper_model: str | None = None
+    speech_url: str | None = None
+    speech_model: str = "tts-1"
+    speech_voice: str = "alloy"
+    speech_key: str | None = dataclasses.field(default=None, repr=False)
     pipeline: str | None = None
     log_level: str = "INFO"
 
@@ -59,8 +83,11 @@ class ServerConfig:
             raise ServerConfigError(f"size must be one of {SIZES_PX}, got {self.size}")
         if not 1 <= self.steps <= 64:
             raise ServerConfigError(f"steps must be within 1..64, got {self.steps}")
-        if self.max_sessions < 1:
-            raise ServerConfigError(f"max_sessions must be at least 1, got {self.max_sessions}")
+        if self.max_sessions < 0:
+            raise ServerConfigError(f"max_sessions must be at least 1, or 0 for what is held, got {self.max_sessions}")
+        if not 1 <= self.workers <= 64:
+            raise ServerConfigError(f"workers must be within 1..64, got {self.workers}")
+        self._check_network()
         if self.log_level not in LOG_LEVELS:
             raise ServerConfigError(f"log_level must be one of {LOG_LEVELS}, got {self.log_level!r}")
         if self.token is not None and len(self.token) < 8:
@@ -69,6 +96,39 @@ class ServerConfig:
             raise ServerConfigError(
                 f"refusing to listen on {self.host} without --token: anyone on the network could use this server"
             )
+
+    def _check_network(self) -> None:
+        if self.udp_ports is not None:
+            first, last = self.udp_ports
+            if not 1024 <= first <= last <= 65535:
+                raise ServerConfigError(f"udp_ports must be A-B within 1024..65535, got {first}-{last}")
+            if last - first + 1 < 4 * self.workers:
+                raise ServerConfigError(f"udp_ports {first}-{last} are too few: each worker needs at least 4")
+        if self.advertise_ip is not None:
+            try:
+                ipaddress.ip_address(self.advertise_ip)
+            except ValueError:
+                raise ServerConfigError(f"advertise_ip must be an address, got {self.advertise_ip!r}") from None
+        if self.turn_urls and not self.turn_secret:
+            raise ServerConfigError("turn_urls need the secret that the TURN server shares (NERF_LIPSYNC_TURN_SECRET)")
+
+    def ports_of(self, worker: int) -> range | None:
+        """The UDP ports of one worker: an equal part of the range."""
+        if self.udp_ports is None:
+            return None
+        first, last = self.udp_ports
+        each = (last - first + 1) // self.workers
+        return range(first + worker * each, first + (worker + 1) * each)
+
+    def voice_settings(self) -> VoiceSettings:
+        """What speaks text."""
+        return VoiceSettings(
+            piper_model=self.piper_model,
+            speech_url=self.speech_url,
+            speech_model=self.speech_model,
+            speech_voice=self.speech_voice,
+            speech_key=self.speech_key,
+        )
 
     def to_json(self) -> str:
         """One JSON object; holds the token, so pass it by pipe and never by argument."""
@@ -84,4 +144,7 @@ class ServerConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ServerConfigError(f"unknown settings: {', '.join(unknown)}")
+        for name in ("udp_ports", "allowed_hosts", "turn_urls"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         return cls(**values)

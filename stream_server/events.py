@@ -9,11 +9,25 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from stream_server.errors import ProtocolError
 
-__all__ = ["EVENTS_VERSION", "ErrorEvent", "Event", "PositionEvent", "ReadyEvent", "TimingEvent", "decode", "encode"]
+__all__ = [
+    "EVENTS_VERSION",
+    "ErrorEvent",
+    "Event",
+    "FinishedEvent",
+    "InterruptedEvent",
+    "NoticeEvent",
+    "PositionEvent",
+    "ReadyEvent",
+    "SpokenEvent",
+    "StartedEvent",
+    "TimingEvent",
+    "decode",
+    "encode",
+]
 
 EVENTS_VERSION = 1
 
@@ -29,6 +43,9 @@ class ReadyEvent:
     fps: int
     algorithmic_ms: float
     synthetic: bool = True
+    visible_mark: bool = True
+    invisible_mark: bool = True
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +84,52 @@ class PositionEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartedEvent:
+    """The first sound of an utterance leaves: `sample` is its position in the session, at 16 kHz."""
+
+    type: ClassVar[str] = "playback.started"
+    utterance: str
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpokenEvent:
+    """How much of an utterance has left, in milliseconds of its sound and of gaps in it; five times a second."""
+
+    type: ClassVar[str] = "playback.spoken"
+    utterance: str
+    played_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedEvent:
+    """All of an utterance has left."""
+
+    type: ClassVar[str] = "playback.finished"
+    utterance: str
+    played_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptedEvent:
+    """An utterance was cut after `played_ms` of it had left; zero: none of it will be heard."""
+
+    type: ClassVar[str] = "interrupted"
+    utterance: str
+    played_ms: int
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeEvent:
+    """Something changed that the caller may want to know; the session goes on. `code` is stable."""
+
+    type: ClassVar[str] = "notice"
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorEvent:
     """The session ends, and why. `code` is stable; `message` is for people."""
 
@@ -76,8 +139,18 @@ class ErrorEvent:
     fatal: bool = True
 
 
-Event = ReadyEvent | TimingEvent | PositionEvent | ErrorEvent
-_TYPES: dict[str, type[Any]] = {t.type: t for t in (ReadyEvent, TimingEvent, PositionEvent, ErrorEvent)}
+Event = (
+    ReadyEvent
+    | TimingEvent
+    | PositionEvent
+    | StartedEvent
+    | SpokenEvent
+    | FinishedEvent
+    | InterruptedEvent
+    | NoticeEvent
+    | ErrorEvent
+)
+_TYPES: dict[str, type[Any]] = {t.type: t for t in get_args(Event)}
 
 
 def encode(event: Event) -> str:

@@ -1,12 +1,14 @@
-"""`nerf-lipsync serve`: starts engine, media worker and front, watches over them, ends them all.
+"""`nerf-lipsync serve`: starts engine, media workers and front, watches over them, ends them all.
 
 This process computes nothing and imports no model. It binds the port before anything loads, so a port in use
 is one line and exit code 2; children are started by exec, get their settings through their standard input, and
-die with this process. A child that ends is started again, unless it keeps ending.
+die with this process. A child that ends is started again, unless it keeps ending; an engine that has not answered
+for five seconds is ended. Sessions live in the workers: they go on with the engine that comes next.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -23,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from stream_server.avatar_folders import Catalogue
 from stream_server.config import ServerConfig
 from stream_server.engine import protocol
 from stream_server.errors import EngineLostError, ProtocolError, ServerConfigError
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 EXIT_CONFIG = 2
 _EXIT_CANNOT_LOAD = 3  # stream_server.engine.__main__.EXIT_CANNOT_LOAD
 _WATCH_S = 0.1
+_ASK_EVERY = 10  # turns of the watch
+_STUCK_S = 5.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Waiting threads of these pools spin: on two cores OpenBLAS's second thread took half a core from everyone."""
 _END_S = 5.0
@@ -46,6 +51,7 @@ def run_server(config: ServerConfig) -> int:
     """Serve until Ctrl-C or SIGTERM; the exit code."""
     set_up_logging("serve", config.log_level)
     try:
+        Catalogue.find(config.avatar, config.avatars, config.backgrounds)
         listener = _bind(config)
     except ServerConfigError as error:
         sys.stderr.write(f"nerf-lipsync: {error}\n")
@@ -78,6 +84,7 @@ def _bind(config: ServerConfig) -> socket.socket:
 @dataclass
 class _Child:
     name: str
+    module: str
     arguments: list[str]
     descriptors: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
@@ -85,25 +92,26 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps the three processes running."""
+    """Keeps engine, workers and front running."""
 
     def __init__(self, config: ServerConfig, listener: socket.socket, run_dir: Path) -> None:
         self._config = config
+        self._asked_size = config.size
         self._address = listener.getsockname()
         self._run_dir = run_dir
         self._stop = threading.Event()
         pid = str(os.getpid())
         descriptor = listener.fileno()
-        self._children = [
-            _Child("engine", [str(run_dir / "engine.sock"), pid]),
-            _Child("worker", [str(run_dir), pid]),
-            _Child("front", [str(run_dir), pid, str(descriptor)], (descriptor,)),
-        ]
+        self._engine = _Child("engine", "engine", [str(run_dir / "engine.sock"), pid])
+        workers = [_Child(f"worker-{n}", "worker", [str(run_dir), pid, str(n)]) for n in range(config.workers)]
+        front = _Child("front", "front", [str(run_dir), pid, str(descriptor)], (descriptor,))
+        self._children = [self._engine, *workers, front]
 
     def run(self) -> int:
         """Start, announce, watch; returns the exit code."""
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         announced = False
+        turn = 0
         try:
             for child in self._children:
                 self._start(child)
@@ -111,10 +119,15 @@ class Supervisor:
                 code = self._watch()
                 if code is not None:
                     return code
+                turn += 1
                 if not announced and (avatar := self._ready_avatar()) is not None:
                     announced = True
+                    # another engine need not measure again what this machine holds
+                    self._config = dataclasses.replace(self._config, size=int(avatar["size"]), exact_size=True)
                     sys.stdout.write(self._ready_line(avatar) + "\n")
                     sys.stdout.flush()
+                elif announced and turn % _ASK_EVERY == 0:
+                    self._end_stuck_engine()
             return 0
         finally:
             self._end_all()
@@ -125,7 +138,7 @@ class Supervisor:
         self._stop.set()
 
     def _start(self, child: _Child) -> None:
-        command = [sys.executable, "-m", f"stream_server.{child.name}", *child.arguments]
+        command = [sys.executable, "-m", f"stream_server.{child.module}", *child.arguments]
         child.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, pass_fds=child.descriptors, env=os.environ | _ONE_THREAD
         )
@@ -153,24 +166,40 @@ class Supervisor:
             self._start(child)
         return None
 
-    def _ready_avatar(self) -> dict[str, Any] | None:
-        """What the worker's engine serves, once it does and the front answers."""
+    def _end_stuck_engine(self) -> None:
+        """An engine that hangs is as bad as one that ended, and is not started again until it has."""
+        for number in range(self._config.workers):
+            status = self._ask_worker(number)
+            if status is not None and status.get("stuck_s", 0.0) > _STUCK_S and self._engine.process is not None:
+                log.warning("the engine has not answered for %.0f s; ending it", status["stuck_s"])
+                self._engine.process.kill()
+                return
+
+    def _ask_worker(self, number: int) -> dict[str, Any] | None:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
                 control.settimeout(1.0)
-                control.connect(str(self._run_dir / "worker.sock"))
+                control.connect(str(self._run_dir / f"worker-{number}.sock"))
                 control.sendall(protocol.pack({"type": "status"}))
                 answer, _blob = protocol.receive_message(control)
-            if answer.get("avatar") is None:
-                return None
+                return answer
+        except (OSError, EngineLostError, ProtocolError):
+            return None
+
+    def _ready_avatar(self) -> dict[str, Any] | None:
+        """What the engine serves, once all workers have it and the front answers."""
+        answers = [self._ask_worker(number) for number in range(self._config.workers)]
+        avatars = [None if answer is None else answer.get("avatar") for answer in answers]
+        if any(avatar is None for avatar in avatars):
+            return None
+        try:
             with socket.create_connection(self._address[:2], timeout=1.0) as http:
                 http.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
                 if not http.recv(64):
                     return None
-        except (OSError, EngineLostError, ProtocolError):
+        except OSError:
             return None
-        avatar: dict[str, Any] = answer["avatar"]
-        return avatar
+        return avatars[0]
 
     def _ready_line(self, avatar: dict[str, Any]) -> str:
         host, port = self._address[:2]
@@ -179,8 +208,8 @@ class Supervisor:
             f"ready http://{host}:{port} avatar={avatar['name']} size={avatar['size']} "
             f"isa={avatar['instruction_set']} fps={avatar['held_fps']:.0f}"
         )
-        if avatar["size"] != self._config.size:
-            line += f" (this machine does not hold {avatar['fps']} fps at {self._config.size})"
+        if avatar["size"] != self._asked_size:
+            line += f" (this machine does not hold {avatar['fps']} fps at {self._asked_size})"
         return line
 
     def _end_all(self) -> None:

@@ -4,21 +4,32 @@ export const EVENTS_VERSION = 1;
 
 /**
  * @typedef {{type: "ready", session: string, avatar: string, size: number, fps: number,
- *   algorithmic_ms: number, synthetic: boolean}} ReadyEvent
+ *   algorithmic_ms: number, synthetic: boolean, visible_mark: boolean, invisible_mark: boolean, recorded: boolean}} ReadyEvent
  * @typedef {{type: "timing", frame: number, total_ms: number, algorithmic_ms: number,
  *   stages_ms: Record<string, number>, engine_ms: Record<string, number>, fps: number,
  *   repeated: number, dropped: number, concealed: number}} TimingEvent
  * @typedef {{type: "playback.position", frame: number, sample: number, levels_from: number,
  *   levels: number[]}} PositionEvent
+ * @typedef {{type: "playback.started", utterance: string, sample: number}} StartedEvent
+ * @typedef {{type: "playback.spoken", utterance: string, played_ms: number}} SpokenEvent
+ * @typedef {{type: "playback.finished", utterance: string, played_ms: number}} FinishedEvent
+ * @typedef {{type: "interrupted", utterance: string, played_ms: number, sample: number}} InterruptedEvent
+ * @typedef {{type: "notice", code: string, message: string}} NoticeEvent
  * @typedef {{type: "error", code: string, message: string, fatal: boolean}} ErrorEvent
- * @typedef {ReadyEvent | TimingEvent | PositionEvent | ErrorEvent} ServerEvent
+ * @typedef {ReadyEvent | TimingEvent | PositionEvent | StartedEvent | SpokenEvent | FinishedEvent | InterruptedEvent |
+ *   NoticeEvent | ErrorEvent} ServerEvent
  */
 
 /** @type {Record<string, string[]>} */
 const FIELDS = {
-  ready: ["session", "avatar", "size", "fps", "algorithmic_ms", "synthetic"],
+  ready: ["session", "avatar", "size", "fps", "algorithmic_ms", "synthetic", "visible_mark", "invisible_mark", "recorded"],
   timing: ["frame", "total_ms", "algorithmic_ms", "stages_ms", "engine_ms", "fps", "repeated", "dropped", "concealed"],
   "playback.position": ["frame", "sample", "levels_from", "levels"],
+  "playback.started": ["utterance", "sample"],
+  "playback.spoken": ["utterance", "played_ms"],
+  "playback.finished": ["utterance", "played_ms"],
+  interrupted: ["utterance", "played_ms", "sample"],
+  notice: ["code", "message"],
   error: ["code", "message", "fatal"],
 };
 

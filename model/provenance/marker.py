@@ -24,8 +24,7 @@ _DAY_CHECK_S = 60.0
 class MarkSettings:
     """What an operator asked for. `key_file` holds the invisible mark's key (None: the public one).
 
-    The invisible mark is embedded where an `instance` is named: enlarged three times it shows as a faint mottle on flat
-    skin, so it is not yet on for everybody.
+    The invisible mark is embedded where an `instance` is named (`model.provenance.installation` keeps one).
     """
 
     visible: bool = True

@@ -1,6 +1,6 @@
-"""The 32 bits that the invisible mark carries, their check and their error correction.
+"""The 36 bits that the invisible mark carries, their check and their error correction.
 
-20 bits say which instance made the picture, 12 bits the day since 2026-01-01 (UTC). CRC-16 (CCITT, 0x1021) guards
+24 bits say which instance made the picture, 12 bits the day since 2026-01-01 (UTC). CRC-16 (CCITT, 0x1021) guards
 them; the convolutional code of NASA's deep-space standard (K = 7, rate 1/2, 171 and 133 octal) corrects errors,
 decoded softly by Viterbi's algorithm (1967).
 """
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from model.errors import InputError
 
-__all__ = ["CODE_BITS", "CRC_BITS", "EPOCH", "MarkPayload", "decode_bits", "encode_bits"]
+__all__ = ["CODE_BITS", "CRC_BITS", "DAY_BITS", "EPOCH", "INSTANCE_BITS", "MarkPayload", "decode_bits", "encode_bits"]
 
 EPOCH = date(2026, 1, 1)
-INSTANCE_BITS, DAY_BITS, CRC_BITS = 20, 12, 16
+INSTANCE_BITS, DAY_BITS, CRC_BITS = 24, 12, 16
 _DATA_BITS = INSTANCE_BITS + DAY_BITS + CRC_BITS
 _MEMORY = 6
 _STATES = 1 << _MEMORY
@@ -28,7 +28,7 @@ CODE_BITS = 2 * (_DATA_BITS + _MEMORY)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkPayload:
-    """Which instance made a picture (0 .. 2**20 - 1), and on which day (2026-01-01 .. 2037-03-19)."""
+    """Which instance made a picture (0 .. 2**24 - 1), and on which day (2026-01-01 .. 2037-03-19)."""
 
     instance: int
     day: date
@@ -92,7 +92,7 @@ def _viterbi(soft: NDArray[np.float64]) -> list[int]:
 
 def _crc16(word: int) -> int:
     crc = 0xFFFF
-    for byte in word.to_bytes(4, "big"):
+    for byte in word.to_bytes((INSTANCE_BITS + DAY_BITS + 7) // 8, "big"):
         crc ^= byte << 8
         for _ in range(8):
             crc = (crc << 1 ^ (0x1021 if crc & 0x8000 else 0)) & 0xFFFF

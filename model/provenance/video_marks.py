@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import InputError
-from model.provenance.invisible import Detection, detect, mean_luma
+from model.provenance.mark_search import Detection, detect, mean_luma
 
 __all__ = ["detect_in_video", "read_windows"]
 

@@ -50,6 +50,7 @@ def export_avatar(
     provenance: str,
     consent: Consent = SYNTHETIC_CONSENT,
     rest_pose: HeadPose | None = None,
+    commands: tuple[str, ...] = (),
 ) -> OccupancyGrid:
     """Write the avatar folder; returns the serving occupancy."""
     occupancy = serving_occupancy(training)
@@ -67,6 +68,7 @@ def export_avatar(
         camera=training.camera,
         mouth_box=frontal_mouth_box(training.frames),
         rest_pose=rest_pose or HeadPose(),
+        commands=commands,
         neck=training.neck,
         space=training.space,
         field_config=training.config.field,

@@ -80,9 +80,13 @@ def train_avatar(
     name: str,
     orbit: Path | None = None,
     hold_out: int = HOLD_OUT,
+    commands: tuple[str, ...] = (),
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
-    """From a rendered capture to an avatar folder; pictures, curve and state are kept in `runs`."""
+    """From a rendered capture to an avatar folder; pictures, curve and state are kept in `runs`.
+
+    `commands` are named in the avatar as what made it.
+    """
     capture = Capture.open(capture_folder)
     data = load_captures(capture_folder, ict_head, config.size_px, runs, orbit=orbit, hold_out=hold_out)
     resuming = (runs / STATE_FILE).is_file()
@@ -95,6 +99,7 @@ def train_avatar(
         name=name,
         motion_space=load_motion_space().hash,
         licence=CAPTURE_LICENCE,
+        commands=commands,
         provenance=f"{capture.meta.get('description', 'rendered capture')}; {len(data.frames) - orbiting} frames of "
         f"`train` (the last {hold_out} held out) and {orbiting} of `orbit`, {training.step} steps",
     )

@@ -117,6 +117,7 @@ def train_video_avatar(
     face_landmarker: Path,
     held_out: Sequence[str] = (),
     start_from: Path | None = None,
+    commands: tuple[str, ...] = (),
     report: Callable[[TrainingProgress], None] | None = None,
 ) -> None:
     """Train on a folder made by `prepare --pictures` and write the avatar; continues what it finds in `runs`.
@@ -124,6 +125,7 @@ def train_video_avatar(
     Args:
         held_out: Keys of clips that are not trained on.
         start_from: Avatar folder to start from; the shipped one if None.
+        commands: Named in the avatar as what made it.
         face_landmarker: MediaPipe's bundle, to find the starting avatar's face.
 
     Raises:
@@ -140,6 +142,7 @@ def train_video_avatar(
         name=name,
         motion_space=load_motion_space().hash,
         licence=licence,
+        commands=commands,
         provenance=f"{provenance}; {len(video.frames)} frames of {len(video.keys)} clips, {training.step} steps",
         consent=consent,
         rest_pose=video.stage.rest_pose,

@@ -12,8 +12,16 @@ from stream_server.avatar_folders import SHIPPED_FOLDER, find_avatars
 
 def avatars(
     folder: Annotated[Path, typer.Argument(help="folder of avatar folders")] = SHIPPED_FOLDER,
+    show: Annotated[
+        str | None, typer.Option(help="an avatar's name or folder: where it comes from, and consent")
+    ] = None,
+    revoked: Annotated[Path | None, typer.Option(envvar="NERF_LIPSYNC_REVOKED", help="revocation list (JSON)")] = None,
+    trusted_keys: Annotated[Path | None, typer.Option(help="PEM public keys: signed consent only")] = None,
 ) -> None:
-    """List the installed avatars, with licence and consent."""
+    """List the installed avatars, or show one's data, licence, commands, hashes and consent (exit code 1: refused)."""
+    if show is not None:
+        _show(folder, show, revoked, trusted_keys)
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -28,6 +36,30 @@ def avatars(
         licence = about.get("licence", about.get("license", "not stated"))
         table.add_row(name, str(licence), _consent(consent), str(about.get("error", "")))
     console.print(table)
+
+
+def _show(folder: Path, name: str, revoked: Path | None, trusted_keys: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from model.avatar_chain import read_chain
+    from model.errors import AvatarError
+    from model.provenance.consent import ConsentPolicy
+
+    chosen = folder / name if (folder / name).is_dir() else Path(name)
+    if not chosen.is_dir():
+        known = ", ".join(find_avatars(folder)) or "none"
+        raise AvatarError(f"no avatar {name!r}: it is no folder, and {folder} has {known}")
+    chain = read_chain(chosen, ConsentPolicy.read(revoked, trusted_keys))
+    table = Table("what", "value", "checked", title=chosen.name, show_lines=True)
+    checked = {"field", "motion space", "consent hash", "consent"}
+    for link in chain:
+        verdict = Text(link.problem, "bold red") if link.problem else Text("holds" if link.what in checked else "")
+        table.add_row(link.what, Text(link.value), verdict)
+    Console(width=None if Console().is_terminal else 120).print(table)
+    if any(link.problem for link in chain):
+        raise typer.Exit(1)
 
 
 def _consent(consent: object) -> str:

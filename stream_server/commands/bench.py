@@ -46,20 +46,16 @@ def pipeline(
 
 def _new_encoder(size: int) -> Callable[[NDArray[np.uint8]], object]:
     """The server's own VP8 encoder at the bit rate of a call."""
-    from fractions import Fraction
     from itertools import count
 
-    import av
-
     from stream_server.config import ServerConfig
-    from stream_server.worker.vp8_encoder import Vp8Encoder
+    from stream_server.worker.vp8_encoder import CLOCK_HZ, Vp8Codec
 
-    encoder, positions = Vp8Encoder(ServerConfig().video_bitrate_bps * size**2 // 256**2), count()
+    codec, indices = Vp8Codec(ServerConfig().video_bitrate_bps * size**2 // 256**2), count()
 
     def encode(i420: NDArray[np.uint8]) -> object:
-        frame = av.VideoFrame.from_ndarray(i420, format="yuv420p")
-        frame.pts, frame.time_base = next(positions), Fraction(1, 25)
-        return encoder.encode(frame)
+        index = next(indices)
+        return codec.encode(i420, index * CLOCK_HZ // 25, key_frame=index == 0)
 
     return encode
 

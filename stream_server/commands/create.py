@@ -181,8 +181,15 @@ def _train(
         face_landmarker=find_model_file(FACE_LANDMARKER, face_landmarker, cache=cache, download=True),
         held_out=held_out,
         start_from=start_from,
+        commands=(_command(preset, minutes, start_from),),
         report=_say,
     )
+
+
+def _command(preset: str, minutes: float | None, start_from: Path | None) -> str:
+    """What the user typed, as the avatar remembers it: without paths and names."""
+    more = f" --minutes {minutes:g}" if minutes is not None else ""
+    return f"nerf-lipsync create VIDEOS --preset {preset}{more}" + (" --start-from AVATAR" if start_from else "")
 
 
 def _say(progress: TrainingProgress) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from stream_server.commands import (
     evaluate_lips,
+    evaluate_marks,
     evaluate_motion,
     evaluate_reconstruction,
     evaluate_report,
@@ -176,6 +177,7 @@ def _clips(folder: Path) -> int:
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
     evaluate_lips.register(app)
+    evaluate_marks.register(app)
     evaluate_motion.register(app)
     evaluate_reconstruction.register(app)
     evaluate_report.register(app)

@@ -1,4 +1,4 @@
-"""`nerf-lipsync mark`: find the invisible mark in a video."""
+"""`nerf-lipsync mark`: find the invisible mark in a video, and verify its Content Credentials."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def detect(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of text")] = False,
 ) -> None:
     """Look for the mark. Exit code 0: found, 1: none, 2: the source cannot be read."""
-    from model.provenance.invisible import THRESHOLD
+    from model.provenance.mark_search import THRESHOLD
     from model.provenance.marker import read_key
     from model.provenance.video_marks import detect_in_video
 
@@ -39,6 +39,7 @@ def detect(
             "score": round(found.score, 2),
             "threshold": THRESHOLD,
             "scale": round(found.scale, 3),
+            "mirrored": found.mirrored,
             "bit_error_rate": found.bit_error_rate,
         }
         typer.echo(json.dumps(about))
@@ -50,6 +51,28 @@ def detect(
             f"(score {found.score:.1f}, scale {found.scale:.2f}, {found.bit_error_rate:.1%} of code bits corrected)"
         )
     if payload is None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def credentials(
+    file: Annotated[Path, typer.Argument(help="MP4 file")],
+    anchors: Annotated[Path | None, typer.Option(help="PEM root certificates to trust")] = None,
+) -> None:
+    """Verify a video's Content Credentials. Exit code 0: whole, 1: none or broken, 2: the file cannot be read."""
+    from model.provenance.credentials import read_credentials
+
+    found = read_credentials(file, anchors=anchors)
+    if found is None:
+        typer.echo(f"{file.name}: no Content Credentials")
+        raise typer.Exit(1)
+    typer.echo(f"{found.state}: signed by {found.signed_by or 'nobody named'}")
+    for problem in found.problems:
+        typer.echo(f"problem: {problem}")
+    typer.echo(f"source: {found.source_type or 'not stated'}, made by {found.software or 'unnamed software'}")
+    for name, value in found.origin.items():
+        typer.echo(f"{name}: {value}")
+    if found.state == "Invalid":
         raise typer.Exit(1)
 
 

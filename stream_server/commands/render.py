@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stream_server.commands.encoder import Models, Whisper, whisper_path
+
+if TYPE_CHECKING:
+    from model.provenance.credentials import VideoSigner
 
 
 def render(
@@ -35,8 +39,17 @@ def render(
         Path | None, typer.Option(envvar="NERF_LIPSYNC_MARK_KEY", help="file with the invisible mark's key")
     ] = None,
     instance_id: Annotated[
-        int | None, typer.Option(help="0..1048575: also embed an invisible mark that carries it and the day")
+        int | None,
+        typer.Option(help="0..16777215, carried by the invisible mark; one drawn per installation if not given"),
     ] = None,
+    no_invisible_mark: Annotated[
+        bool, typer.Option("--no-invisible-mark", help="leave the invisible mark out")
+    ] = False,
+    sign_cert: Annotated[
+        Path | None, typer.Option(help="PEM certificate chain: sign Content Credentials (with --sign-key)")
+    ] = None,
+    sign_key: Annotated[Path | None, typer.Option(help="PEM private key of its first certificate")] = None,
+    tsa: Annotated[str | None, typer.Option(help="time-stamp server's URL for the credentials")] = None,
     revoked: Annotated[Path | None, typer.Option(envvar="NERF_LIPSYNC_REVOKED", help="revocation list (JSON)")] = None,
     trusted_keys: Annotated[Path | None, typer.Option(help="PEM public keys: signed consent only")] = None,
     motion_out: Annotated[Path | None, typer.Option(help="npz with motion and ARKit coefficients")] = None,
@@ -54,6 +67,13 @@ def render(
     torch.set_num_threads(1)  # small layers: more threads only wait for each other
     if size % 2:
         raise InputError(f"--size must be even, got {size}")
+    signer = _signer(sign_cert, sign_key, tsa)
+    marks = MarkSettings(
+        visible=not no_visible_mark,
+        text=mark_text,
+        instance=mark_instance(instance_id, no_invisible_mark),
+        key_file=mark_key,
+    )
     options = RenderOptions(
         avatar=avatar,
         models=models,
@@ -70,13 +90,42 @@ def render(
         ),
         poses=poses,
         motion_out=motion_out,
-        marks=MarkSettings(visible=not no_visible_mark, text=mark_text, instance=instance_id, key_file=mark_key),
+        marks=marks,
         consent_policy=ConsentPolicy.read(revoked, trusted_keys),
+        signer=signer,
     )
     with Progress(transient=True) as bar:
         task = bar.add_task("rendering", total=None)
         frames = render_video(audio, out, options, lambda done, total: bar.update(task, completed=done, total=total))
     typer.echo(f"{out}: {frames} frames, {size} x {size}, 25 fps")
+    typer.echo(
+        f"label: {marks.text if marks.visible else 'none'}; "
+        f"invisible mark: {'none' if marks.instance is None else f'instance {marks.instance}'}; "
+        f"Content Credentials: {'none, metadata only' if signer is None else f'signed by {signer.subject}'}"
+    )
+
+
+def mark_instance(given: int | None, no_mark: bool) -> int | None:
+    """What the invisible mark is to carry; None: no mark."""
+    from model.errors import InputError
+    from model.provenance.installation import installation_id, state_folder
+
+    if no_mark:
+        if given is not None:
+            raise InputError(f"--instance-id {given} and --no-invisible-mark exclude each other; leave one out")
+        return None
+    return installation_id(state_folder(os.environ, Path.home())) if given is None else given
+
+
+def _signer(chain: Path | None, key: Path | None, tsa: str | None) -> VideoSigner | None:
+    from model.errors import InputError
+    from model.provenance.credentials import VideoSigner
+
+    if chain is not None and key is not None:
+        return VideoSigner(chain, key, tsa=tsa)
+    if chain is not None or key is not None or tsa is not None:
+        raise InputError("Content Credentials need both --sign-cert and --sign-key")
+    return None
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""`nerf-lipsync serve`: front, media worker and engine, until interrupted."""
+"""`nerf-lipsync serve`: front, media workers and engine, until interrupted."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from typing import Annotated
 import typer
 
 from stream_server.commands.encoder import Models, Whisper, whisper_path
+from stream_server.commands.render import mark_instance
 from stream_server.config import ServerConfig
+from stream_server.errors import ServerConfigError
+
+_NETWORK, _VOICES, _HONEST = "network", "voices for /speech", "marks and consent"
 
 
 def serve(
     host: Annotated[str, typer.Option(help="address to listen on; beyond loopback it needs --token")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="TCP port; 0 picks a free one")] = 8080,
     avatar: Annotated[str | None, typer.Option(help="name or folder; the shipped one if not given")] = None,
+    avatars: Annotated[str | None, typer.Option(help="folder of more avatar folders to choose from")] = None,
+    backgrounds: Annotated[str | None, typer.Option(help="folder of pictures that callers may choose")] = None,
+    avatar_memory_mb: Annotated[int, typer.Option(help="memory for avatars that are kept loaded")] = 512,
     models: Models = None,
     whisper: Whisper = None,
     size: Annotated[int, typer.Option(help="largest picture size in pixels: 128, 192 or 256")] = 256,
@@ -22,7 +29,54 @@ def serve(
     temperature: Annotated[float, typer.Option(help="0: the mean motion; 1: a sample")] = 0.0,
     timecode: Annotated[bool, typer.Option("--timecode", help="draw each frame's media position")] = False,
     token: Annotated[str | None, typer.Option(envvar="NERF_LIPSYNC_TOKEN", help="needed beyond loopback")] = None,
-    max_sessions: Annotated[int, typer.Option(help="places")] = 1,
+    max_sessions: Annotated[int, typer.Option(help="places; 0: as many as this machine is measured to hold")] = 0,
+    workers: Annotated[int, typer.Option(help="media worker processes, about one for six callers")] = 1,
+    udp_ports: Annotated[str | None, typer.Option(help="A-B: the range for media", rich_help_panel=_NETWORK)] = None,
+    advertise_ip: Annotated[
+        str | None,
+        typer.Option(help="address that callers reach, behind a gateway", rich_help_panel=_NETWORK),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="name this server answers to; may be repeated", rich_help_panel=_NETWORK),
+    ] = None,
+    turn_url: Annotated[
+        list[str] | None, typer.Option(help="turn:host:port?transport=udp; may be repeated", rich_help_panel=_NETWORK)
+    ] = None,
+    turn_secret: Annotated[
+        str | None,
+        typer.Option(envvar="NERF_LIPSYNC_TURN_SECRET", help="coturn's static-auth-secret", rich_help_panel=_NETWORK),
+    ] = None,
+    offers_per_minute: Annotated[int, typer.Option(help="sessions one caller may open", rich_help_panel=_NETWORK)] = 60,
+    piper_model: Annotated[str | None, typer.Option(help="a piper voice (.onnx)", rich_help_panel=_VOICES)] = None,
+    speech_url: Annotated[
+        str | None, typer.Option(help="an OpenAI-compatible .../v1/audio/speech", rich_help_panel=_VOICES)
+    ] = None,
+    speech_model: Annotated[str, typer.Option(help="its model", rich_help_panel=_VOICES)] = "tts-1",
+    speech_voice: Annotated[str, typer.Option(help="its voice", rich_help_panel=_VOICES)] = "alloy",
+    speech_key: Annotated[
+        str | None, typer.Option(envvar="NERF_LIPSYNC_SPEECH_KEY", help="its key", rich_help_panel=_VOICES)
+    ] = None,
+    visible_mark: Annotated[
+        bool, typer.Option(help="the label that says the picture is synthetic", rich_help_panel=_HONEST)
+    ] = True,
+    mark_text: Annotated[str, typer.Option(help="what the label says", rich_help_panel=_HONEST)] = "AI",
+    invisible_mark: Annotated[
+        bool, typer.Option(help="the mark that `mark detect` finds", rich_help_panel=_HONEST)
+    ] = True,
+    instance_id: Annotated[
+        int | None,
+        typer.Option(help="0..16777215, in the invisible mark; else the installation's own", rich_help_panel=_HONEST),
+    ] = None,
+    mark_key: Annotated[
+        str | None, typer.Option(help="file with the invisible mark's key", rich_help_panel=_HONEST)
+    ] = None,
+    revoked: Annotated[
+        str | None, typer.Option(help="file of consent or field hashes no longer served", rich_help_panel=_HONEST)
+    ] = None,
+    trusted_keys: Annotated[
+        str | None, typer.Option(help="file of keys that must have signed consent", rich_help_panel=_HONEST)
+    ] = None,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "WARNING",
     pipeline: Annotated[str | None, typer.Option(hidden=True, help="tests only: module:class of a stand-in")] = None,
 ) -> None:
@@ -32,6 +86,9 @@ def serve(
         host=host,
         port=port,
         avatar=avatar,
+        avatars=avatars,
+        backgrounds=backgrounds,
+        avatar_memory_mb=avatar_memory_mb,
         models=None if models is None else str(models),
         whisper=None if encoder is None else str(encoder),
         size=size,
@@ -41,12 +98,39 @@ def serve(
         timecode=timecode,
         token=token,
         max_sessions=max_sessions,
+        workers=workers,
+        udp_ports=_ports(udp_ports),
+        advertise_ip=advertise_ip,
+        allowed_hosts=tuple(allowed_host or ()),
+        turn_urls=tuple(turn_url or ()),
+        turn_secret=turn_secret,
+        offers_per_minute=offers_per_minute,
+        piper_model=piper_model,
+        speech_url=speech_url,
+        speech_model=speech_model,
+        speech_voice=speech_voice,
+        speech_key=speech_key,
+        visible_mark=visible_mark,
+        mark_text=mark_text,
+        mark_instance=mark_instance(instance_id, not invisible_mark) if pipeline is None else None,
+        mark_key=mark_key,
+        revoked=revoked,
+        trusted_keys=trusted_keys,
         log_level=log_level.upper(),
         pipeline=pipeline,
     )
     from stream_server.serve import run_server
 
     raise typer.Exit(run_server(config))
+
+
+def _ports(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.isdigit() and last.isdigit()):
+        raise ServerConfigError(f"--udp-ports must be A-B, for example 50000-50100, got {text!r}")
+    return int(first), int(last)
 
 
 def register(app: typer.Typer) -> None:

@@ -44,8 +44,22 @@ def avatar(
     settings = load_toml(AvatarTrainingConfig, config) if config else PRESETS[preset]
     if steps is not None:
         settings = dataclasses.replace(settings, steps=steps)
+    chosen = "--config CONFIG" if config else f"--preset {preset}"
+    steps_given = f" --steps {steps}" if steps is not None else ""
+    command = (
+        f"nerf-lipsync train avatar {chosen}{steps_given}{' --orbit ORBIT' if orbit else ''} --hold-out {hold_out}"
+    )
     train_avatar(
-        _capture(capture), _ict(ict), out, settings, runs, name=name, orbit=orbit, hold_out=hold_out, report=_report
+        _capture(capture),
+        _ict(ict),
+        out,
+        settings,
+        runs,
+        name=name,
+        orbit=orbit,
+        hold_out=hold_out,
+        commands=(command,),
+        report=_report,
     )
     typer.echo(str(out))
 

@@ -26,10 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from model.errors import ModelError
     from stream_server.engine.loading import load
     from stream_server.engine.process import Engine
+    from stream_server.errors import ServerConfigError
 
     try:
         loaded = load(config)
-    except ModelError as error:
+    except (ModelError, ServerConfigError) as error:
         logging.getLogger(__name__).debug("loading failed", exc_info=True)
         sys.stderr.write(f"nerf-lipsync: cannot load the avatar: {' '.join(str(error).split())}\n")
         return EXIT_CANNOT_LOAD

@@ -3,23 +3,58 @@
 from __future__ import annotations
 
 import queue
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Close", "HopTask", "Inbox", "Open", "Task"]
+__all__ = ["Change", "Close", "HopTask", "Inbox", "Load", "Open", "Rewind", "Task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Have an avatar ready; answered when it is."""
+
+    connection: Any
+    request: int
+    avatar: str
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Begin a session's stream, or begin it anew under another generation."""
+    """Begin a session's stream, or begin it anew under another generation, with hop `hop`."""
 
     connection: Any
     session: str
     generation: int
     seed: int
+    hop: int
+    avatar: str
+    controls: dict[str, Any]
+    rewindable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Other controls or another avatar for a session; either may be None. Answered."""
+
+    connection: Any
+    request: int
+    session: str
+    controls: dict[str, Any] | None
+    avatar: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Go back to what a session's stream was before hop `hop`; what follows is of another generation."""
+
+    connection: Any
+    session: str
+    generation: int
+    hop: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +77,7 @@ class HopTask:
     samples: NDArray[np.float32]
 
 
-Task = Open | Close | HopTask
+Task = Load | Open | Change | Rewind | Close | HopTask
 
 
 class Inbox:
@@ -56,8 +91,11 @@ class Inbox:
         """Add a task; None asks the taker to stop."""
         self._queue.put(task)
 
-    def take(self, most_hops: int) -> list[Task] | None:
-        """Wait for work. A list is one task that is no hop, or up to `most_hops` hops of different sessions."""
+    def take(self, most_hops: int, patience_s: float = 0.0) -> list[Task] | None:
+        """Wait for work. A list is one task that is no hop, or up to `most_hops` hops of different sessions.
+
+        A batch that is not full waits up to `patience_s` after its first hop for more.
+        """
         first = self._held if self._held is not None else self._queue.get()
         self._held = None
         if first is None:
@@ -66,13 +104,10 @@ class Inbox:
             return [first]
         batch: list[Task] = [first]
         sessions = {(id(first.connection), first.session)}
+        until = time.monotonic() + patience_s
         while len(batch) < most_hops:
-            try:
-                task = self._queue.get_nowait()
-            except queue.Empty:
-                break
+            task = self._next(until)
             if task is None:
-                self._queue.put(None)
                 break
             if not isinstance(task, HopTask) or (id(task.connection), task.session) in sessions:
                 self._held = task
@@ -80,3 +115,14 @@ class Inbox:
             batch.append(task)
             sessions.add((id(task.connection), task.session))
         return batch
+
+    def _next(self, until: float) -> Task | None:
+        """The next task, waiting for it if there is time; a wish to stop stays in the queue."""
+        left = until - time.monotonic()
+        try:
+            task = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if task is None:
+            self._queue.put(None)
+        return task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_server.avatar_folders import Catalogue
 from stream_server.config import ServerConfig
+from stream_server.engine.avatar_shelf import AvatarShelf
+from stream_server.engine.controls import ControlsMaker
 
 __all__ = ["HopOutputLike", "Loaded", "PipelineLike", "describe", "load"]
+
+NUM_ARKIT = 52
+_GPU_BATCH_WAIT_S = 0.008
+"""Hops of several sessions in one step cost a GPU hardly more than one; a CPU gains little, and starts at once."""
 
 
 class HopOutputLike(Protocol):
@@ -22,6 +29,8 @@ class HopOutputLike(Protocol):
 
     first_frame: int
     frames: NDArray[np.uint8]
+    motion: NDArray[np.float32]
+    head_deg: NDArray[np.float32] | None
     stage_ms: dict[str, float]
 
 
@@ -29,8 +38,15 @@ class PipelineLike(Protocol):
     """`model.pipeline.AvatarPipeline`, as far as the engine drives it."""
 
     spec: Any
+    shown: Any
+    mouth_box: tuple[float, float, float, float]
+    arkit_names: Sequence[str]
 
-    def new_state(self, seed: int) -> Any: ...
+    def load_shown(self, avatar: Path | str) -> Any: ...
+
+    def new_state(self, seed: int, *, shown: Any = None, first_frame: int = 0) -> Any: ...
+
+    def arkit(self, motion: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
     def step(
         self, audio: NDArray[np.float32], controls: Sequence[Any], states: Sequence[Any]
@@ -39,32 +55,52 @@ class PipelineLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A warm pipeline, what it costs, how to make neutral controls for it, and where its mouth is.
-
-    `mouth_box` is x0, y0, x1, y1 as shares of the picture.
-    """
+    """A warm pipeline and what belongs to it. `step_ms` is one session's hop, 95th percentile."""
 
     pipeline: PipelineLike
+    shelf: AvatarShelf
+    make_controls: Callable[[Mapping[str, Any]], Any]
     held_fps: float
     step_ms: float
-    neutral_controls: Callable[[], Any]
-    mouth_box: tuple[float, float, float, float]
+    batch_wait_s: float = 0.0
+
+    def describe_motion(self, output: HopOutputLike) -> NDArray[np.float32]:
+        """(n, 55): 52 ARKit coefficients, then the head's yaw, pitch and roll in degrees."""
+        count = len(output.frames)
+        if not count:
+            return np.zeros((0, NUM_ARKIT + 3), np.float32)
+        head = output.head_deg if output.head_deg is not None else np.zeros((count, 3), np.float32)
+        return np.concatenate([self.pipeline.arkit(output.motion), head], axis=1)
 
 
 def load(config: ServerConfig) -> Loaded:
-    """Load and warm up; choose the largest size this machine holds 25 fps at."""
+    """Load and warm up; choose the largest size this machine holds 25 fps at, unless `config.exact_size`."""
     import torch
 
     torch.set_num_threads(config.threads)
+    catalogue = Catalogue.find(config.avatar, config.avatars, config.backgrounds)
     if config.pipeline is not None:
-        return _load_named(config, config.pipeline)
-    return _load_avatar(config)
+        pipeline, held_fps = _load_named(config, config.pipeline), 0.0
+    else:
+        pipeline, held_fps = _load_avatar(config, catalogue.avatars[catalogue.first])
+    make_controls = ControlsMaker(catalogue.backgrounds)
+    step_ms = _step_ms(pipeline, make_controls({}))
+    shelf = AvatarShelf(
+        catalogue.first,
+        pipeline.shown,
+        lambda avatar_id: pipeline.load_shown(catalogue.avatars[avatar_id]),
+        limit_bytes=config.avatar_memory_mb << 20,
+    )
+    held_fps = held_fps or pipeline.spec.hop_frames * 1000.0 / step_ms
+    wait_s = _GPU_BATCH_WAIT_S if torch.cuda.is_available() else 0.0
+    return Loaded(pipeline, shelf, make_controls, held_fps, step_ms, wait_s)
 
 
 def describe(loaded: Loaded) -> dict[str, Any]:
     """What the worker and the page need to know, as plain JSON values."""
     spec = loaded.pipeline.spec
     return {
+        "id": loaded.shelf.first_id,
         "name": str(spec.avatar),
         "size": int(spec.size),
         "fps": int(spec.fps),
@@ -75,18 +111,27 @@ def describe(loaded: Loaded) -> dict[str, Any]:
         "instruction_set": str(spec.instruction_set),
         "held_fps": round(loaded.held_fps, 1),
         "step_ms": round(loaded.step_ms, 2),
-        "mouth_box": list(loaded.mouth_box),
+        "mouth_box": [float(edge) for edge in loaded.pipeline.mouth_box],
+        "arkit_names": list(loaded.pipeline.arkit_names),
         "synthetic": True,
     }
 
 
-def _load_avatar(config: ServerConfig) -> Loaded:
-    capacity_module = importlib.import_module("model.capacity")
+def _load_avatar(config: ServerConfig, folder: Path) -> tuple[PipelineLike, float]:
     pipeline_module = importlib.import_module("model.pipeline")
+    marks = importlib.import_module("model.provenance.marker").MarkSettings(
+        visible=config.visible_mark,
+        text=config.mark_text,
+        instance=config.mark_instance,
+        key_file=_path(config.mark_key),
+    )
+    policy = importlib.import_module("model.provenance.consent").ConsentPolicy.read(
+        _path(config.revoked), _path(config.trusted_keys)
+    )
 
     def load_size(size: int) -> PipelineLike:
         loaded: PipelineLike = pipeline_module.AvatarPipeline.load(
-            config.avatar,
+            folder,
             models=_path(config.models),
             whisper=_path(config.whisper),
             size=size,
@@ -94,44 +139,36 @@ def _load_avatar(config: ServerConfig) -> Loaded:
             threads=config.threads,
             temperature=config.temperature,
             backend=config.backend,
+            marks=marks,
+            consent_policy=policy,
         )
         return loaded
 
+    if config.exact_size:
+        return load_size(config.size), 0.0
     sizes = tuple(size for size in (256, 192, 128) if size <= config.size)
-    capacity = capacity_module.choose_size(load_size, sizes)
-    controls: Callable[[], Any] = importlib.import_module("model.state").Controls
-    step_ms = _step_ms(capacity.pipeline, controls)
-    return Loaded(capacity.pipeline, float(capacity.fps), step_ms, controls, _mouth_box(config.avatar))
+    capacity = importlib.import_module("model.capacity").choose_size(load_size, sizes)
+    return capacity.pipeline, float(capacity.fps)
 
 
 def _path(given: str | None) -> Path | None:
     return None if given is None else Path(given)
 
 
-def _mouth_box(avatar: str | None) -> tuple[float, float, float, float]:
-    avatar_module = importlib.import_module("model.avatar")
-    folder = avatar_module.DEFAULT_AVATAR if avatar is None else Path(avatar)
-    x0, y0, x1, y1 = (float(edge) for edge in avatar_module.read_avatar_config(folder).mouth_box)
-    return x0, y0, x1, y1
-
-
-def _load_named(config: ServerConfig, name: str) -> Loaded:
+def _load_named(config: ServerConfig, name: str) -> PipelineLike:
     module_name, _, attribute = name.partition(":")
     pipeline_class = getattr(importlib.import_module(module_name), attribute)
     pipeline: PipelineLike = pipeline_class.load(config.avatar, size=config.size, steps=config.steps)
-    step_ms = _step_ms(pipeline, lambda: None)
-    return Loaded(
-        pipeline, pipeline.spec.hop_frames * 1000.0 / step_ms, step_ms, lambda: None, pipeline_class.mouth_box
-    )
+    return pipeline
 
 
-def _step_ms(pipeline: PipelineLike, controls: Callable[[], Any], steps: int = 12) -> float:
+def _step_ms(pipeline: PipelineLike, controls: Any, steps: int = 12) -> float:
     """95th percentile of a step's wall time after warm-up."""
     state = pipeline.new_state(0)
     noise = np.random.default_rng(0).normal(0.0, 0.05, (steps, 1, pipeline.spec.hop_samples)).astype(np.float32)
     times_ms = []
     for audio in noise:
         started_ns = time.monotonic_ns()
-        pipeline.step(audio, [controls()], [state])
+        pipeline.step(audio, [controls], [state])
         times_ms.append((time.monotonic_ns() - started_ns) / 1e6)
     return max(0.01, float(np.percentile(times_ms[2:], 95)))

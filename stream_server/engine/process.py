@@ -1,6 +1,7 @@
-"""The engine: owns torch and the avatar, steps the pipeline, writes frames to shared memory.
+"""The engine: owns torch and the avatars, steps the pipeline, writes frames to shared memory.
 
-One thread accepts connections, one per connection reads, and the main thread computes; no event loop here.
+One thread accepts connections, one per connection reads, one loads avatars, and the main thread computes; no event
+loop here.
 """
 
 from __future__ import annotations
@@ -13,22 +14,26 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from model.errors import ModelError
 from stream_server.engine import protocol
-from stream_server.engine.batcher import Close, HopTask, Inbox, Open, Task
+from stream_server.engine.batcher import Change, Close, HopTask, Inbox, Load, Open, Rewind, Task
 from stream_server.engine.loading import HopOutputLike, Loaded, describe
 from stream_server.engine.shared_frames import FrameRing
+from stream_server.engine.streams import Stream, StreamTable
+from stream_server.engine.tasks import parse
 from stream_server.errors import EngineLostError, ProtocolError
 
 __all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
 
-_SLOTS = 8
+SLOTS = 32
 
 
 class Connection:
@@ -39,24 +44,32 @@ class Connection:
         self.ring = ring
         self._lock = threading.Lock()
 
-    def send(self, body: dict[str, Any]) -> None:
+    def send(self, body: dict[str, Any], blob: bytes = b"") -> None:
         """Send a message; a worker that went away is found out by the reader."""
         try:
             with self._lock:
-                self.sock.sendall(protocol.pack(body))
+                self.sock.sendall(protocol.pack(body, blob))
         except OSError:
             log.info("a worker went away")
 
+    def answer(self, request: int, problem: str | None = None, **values: Any) -> None:
+        """Answer a request: `done`, or `refused` with what was wrong."""
+        if problem is None:
+            self.send({"type": "done", "request": request} | values)
+        else:
+            self.send({"type": "refused", "request": request, "message": problem})
+
 
 class Engine:
-    """Serves a loaded pipeline on a Unix socket until told to stop."""
+    """Serves a loaded pipeline on a Unix socket until told to stop. `beat` is called at each turn of the loop."""
 
     def __init__(self, loaded: Loaded, path: Path, *, most_hops: int = 8) -> None:
         self._loaded = loaded
         self._most_hops = most_hops
         self._inbox = Inbox()
-        self._states: dict[tuple[int, str], tuple[int, Any]] = {}
+        self._streams = StreamTable()
         self._epoch = uuid.uuid4().hex
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="avatars")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path.unlink(missing_ok=True)
         self._listener.bind(os.fspath(path))
@@ -67,14 +80,18 @@ class Engine:
         """Compute until SIGTERM."""
         signal.signal(signal.SIGTERM, lambda *_: _exit_now())
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
-        while (tasks := self._inbox.take(self._most_hops)) is not None:
+        while True:
+            patience_s = self._loaded.batch_wait_s if len(self._streams) > 1 else 0.0
+            tasks = self._inbox.take(min(self._most_hops, max(1, len(self._streams))), patience_s)
+            if tasks is None:
+                return
             self._do(tasks)
 
     def _accept(self) -> None:
         while True:
             sock, _address = self._listener.accept()
             spec = self._loaded.pipeline.spec
-            ring = FrameRing.create(slots=_SLOTS, frames_per_slot=spec.hop_frames, size=spec.size)
+            ring = FrameRing.create(slots=SLOTS, frames_per_slot=spec.hop_frames, size=spec.size)
             connection = Connection(sock, ring)
             threading.Thread(target=self._serve, args=(connection,), name="worker", daemon=True).start()
 
@@ -83,71 +100,108 @@ class Engine:
             "type": "hello",
             "version": protocol.PROTOCOL_VERSION,
             "epoch": self._epoch,
-            "slots": _SLOTS,
+            "slots": SLOTS,
             "avatar": describe(self._loaded),
         }
+        hop_samples = int(self._loaded.pipeline.spec.hop_samples)
         try:
             protocol.send_with_descriptor(connection.sock, protocol.pack(hello), connection.ring.descriptor)
             while True:
-                self._inbox.put(self._parse(connection, *protocol.receive_message(connection.sock)))
+                body, blob = protocol.receive_message(connection.sock)
+                if body["type"] == "ping":
+                    connection.answer(int(body["request"]))
+                else:
+                    self._inbox.put(parse(connection, body, blob, slots=SLOTS, hop_samples=hop_samples))
         except (EngineLostError, OSError):
             log.info("worker disconnected")
-        except (ProtocolError, KeyError, ValueError):
+        except (ProtocolError, KeyError, ValueError, TypeError):
             log.exception("worker broke the protocol")
         finally:
             connection.sock.close()
             self._inbox.put(Close(connection, None))
 
-    def _parse(self, connection: Connection, body: dict[str, Any], blob: bytes) -> Task:
-        kind, session = body["type"], str(body["session"])
-        if kind == "open":
-            return Open(connection, session, int(body["generation"]), int(body["seed"]))
-        if kind == "close":
-            return Close(connection, session)
-        if kind != "hop":
-            raise ProtocolError(f"unknown message {kind!r}")
-        samples = np.frombuffer(blob, np.float32)
-        wanted = self._loaded.pipeline.spec.hop_samples
-        slot = int(body["slot"])
-        if len(samples) != wanted or not 0 <= slot < _SLOTS:
-            raise ProtocolError(f"a hop needs {wanted} samples and a slot below {_SLOTS}, got {len(samples)}, {slot}")
-        return HopTask(connection, session, int(body["generation"]), int(body["hop"]), slot, samples)
-
     def _do(self, tasks: Sequence[Task]) -> None:
-        first = tasks[0]
-        if isinstance(first, Open):
-            key = (id(first.connection), first.session)
-            self._states[key] = (first.generation, self._loaded.pipeline.new_state(first.seed))
-        elif isinstance(first, Close):
-            self._close(first)
-        else:
-            self._step([task for task in tasks if isinstance(task, HopTask)])
+        match tasks[0]:
+            case Load() as task:
+                self._loader.submit(self._load, task)
+            case Open() as task:
+                self._open(task)
+            case Change() as task:
+                self._change(task)
+            case Rewind() as task:
+                self._rewind(task)
+            case Close() as task:
+                self._streams.drop(task.connection, task.session)
+                if task.session is None:
+                    task.connection.ring.close()
+            case _:
+                self._step([task for task in tasks if isinstance(task, HopTask)])
 
-    def _close(self, task: Close) -> None:
-        for key in [k for k in self._states if k[0] == id(task.connection) and task.session in (None, k[1])]:
-            del self._states[key]
-        if task.session is None:
-            task.connection.ring.close()
+    def _load(self, task: Load) -> None:
+        try:
+            avatar = self._loaded.shelf.require(task.avatar)
+        except Exception as error:
+            log.warning("avatar %s cannot be loaded: %s", task.avatar, error)
+            task.connection.answer(task.request, " ".join(str(error).split()))
+        else:
+            task.connection.answer(task.request, name=str(avatar.name))
+
+    def _open(self, task: Open) -> None:
+        try:
+            shown = self._loaded.shelf.require(task.avatar)
+            controls = self._loaded.make_controls(task.controls)
+        except Exception as error:
+            log.exception("a stream cannot be opened")
+            self._tell_failed(task.connection, task.session, task.generation, str(error))
+            return
+        first_frame = task.hop * int(self._loaded.pipeline.spec.hop_frames)
+        state = self._loaded.pipeline.new_state(task.seed, shown=shown, first_frame=first_frame)
+        stream = Stream(task.generation, state, controls, task.rewindable, task.hop)
+        self._streams.put(task.connection, task.session, stream)
+
+    def _change(self, task: Change) -> None:
+        stream = self._streams.get(task.connection, task.session)
+        try:
+            if task.controls is not None:
+                controls = self._loaded.make_controls(task.controls)
+                if stream is not None:
+                    stream.controls = controls
+            if task.avatar is not None:
+                shown = self._loaded.shelf.get(task.avatar)
+                if shown is None:
+                    raise ValueError(f"avatar {task.avatar!r} is not loaded")
+                if stream is not None:
+                    stream.state.shown = shown
+        except (ValueError, ModelError) as error:
+            task.connection.answer(task.request, " ".join(str(error).split()))
+        else:
+            task.connection.answer(task.request)
+
+    def _rewind(self, task: Rewind) -> None:
+        stream = self._streams.get(task.connection, task.session)
+        if stream is None or not stream.rewind(task.generation, task.hop):
+            message = f"the stream cannot go back to before hop {task.hop}"
+            self._tell_failed(task.connection, task.session, task.generation, message)
 
     def _step(self, tasks: Sequence[HopTask]) -> None:
-        live = []
+        live: list[tuple[HopTask, Stream]] = []
         for task in tasks:
-            generation, state = self._states.get((id(task.connection), task.session), (None, None))
-            if generation == task.generation:
-                live.append((task, state))
+            stream = self._streams.get(task.connection, task.session)
+            if stream is not None and stream.generation == task.generation:
+                stream.keep(task.hop)
+                live.append((task, stream))
             else:
                 self._fail(task, "this stream is not open")
         if not live:
             return
         started_ns = time.monotonic_ns()
         audio = np.stack([task.samples for task, _ in live])
-        controls = [self._loaded.neutral_controls() for _ in live]
         try:
-            outputs = self._loaded.pipeline.step(audio, controls, [state for _, state in live])
+            outputs = self._loaded.pipeline.step(audio, [s.controls for _, s in live], [s.state for _, s in live])
         except Exception as error:  # ends these sessions only
             log.exception("a step failed")
             for task, _ in live:
-                self._states.pop((id(task.connection), task.session), None)
+                self._streams.drop(task.connection, task.session)
                 self._fail(task, f"{type(error).__name__}: {error}")
             return
         for (task, _), output in zip(live, outputs, strict=True):
@@ -156,24 +210,28 @@ class Engine:
     def _answer(self, task: HopTask, output: HopOutputLike, started_ns: int) -> None:
         if len(output.frames):
             task.connection.ring.write(task.slot, output.frames)
-        task.connection.send(
-            {
-                "type": "frames",
-                "session": task.session,
-                "generation": task.generation,
-                "hop": task.hop,
-                "slot": task.slot,
-                "first_frame": int(output.first_frame),
-                "count": len(output.frames),
-                "started_ns": started_ns,
-                "finished_ns": time.monotonic_ns(),
-                "engine_ms": {name: round(float(ms), 3) for name, ms in output.stage_ms.items()},
-            }
-        )
+        body = {
+            "type": "frames",
+            "session": task.session,
+            "generation": task.generation,
+            "hop": task.hop,
+            "slot": task.slot,
+            "first_frame": int(output.first_frame),
+            "count": len(output.frames),
+            "started_ns": started_ns,
+            "finished_ns": time.monotonic_ns(),
+            "engine_ms": {name: round(float(ms), 3) for name, ms in output.stage_ms.items()},
+        }
+        task.connection.send(body, self._loaded.describe_motion(output).astype(np.float32, copy=False).tobytes())
 
     def _fail(self, task: HopTask, message: str) -> None:
-        body = {"type": "failed", "session": task.session, "generation": task.generation, "hop": task.hop}
-        task.connection.send(body | {"slot": task.slot, "message": message})
+        self._tell_failed(task.connection, task.session, task.generation, message, slot=task.slot)
+
+    def _tell_failed(
+        self, connection: Connection, session: str, generation: int, message: str, slot: int | None = None
+    ) -> None:
+        body = {"type": "failed", "session": session, "generation": generation, "slot": slot, "message": message}
+        connection.send(body)
 
 
 def _exit_now() -> None:

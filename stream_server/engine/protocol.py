@@ -3,13 +3,20 @@
 A message is `>II` (length of the JSON, length of the blob), then UTF-8 JSON with a `type`, then raw bytes.
 
 worker -> engine
-    open    {session, generation, seed}                          a new stream from position 0
-    hop     {session, generation, hop, slot} + float32 samples   the slot is the engine's until it answers
+    load    {request, avatar}                                     answered when the avatar is in memory
+    open    {session, generation, seed, hop, avatar, controls, rewindable}   a new stream that begins with this hop
+    change  {request, session, controls?, avatar?}                from the next hop on; the avatar must be loaded
+    hop     {session, generation, hop, slot} + float32 samples    the slot is the engine's until it answers
+    rewind  {session, generation, hop}                            back to before that hop, under a new generation
     close   {session}
+    ping    {request}                                             answered by the thread that reads
 engine -> worker
-    hello   {version, epoch, slots, slot_bytes, avatar: {...}}   first; carries the ring's descriptor
+    hello   {version, epoch, slots, avatar: {...}}                first; carries the ring's descriptor
     frames  {session, generation, hop, slot, first_frame, count, started_ns, finished_ns, engine_ms}
-    failed  {session, generation, hop, slot, message}            this stream ended in an error
+            + float32 (count, 55): 52 ARKit coefficients, then yaw, pitch, roll of the head in degrees
+    failed  {session, generation, slot?, message}                 this stream ended in an error
+    done    {request, ...}  ·  refused {request, message}
+Hops and frames are counted from the session's beginning, whatever the generation.
 Stamps are CLOCK_MONOTONIC, which the processes of one host share.
 """
 
@@ -26,7 +33,7 @@ from stream_server.errors import EngineLostError, ProtocolError
 
 __all__ = ["Message", "pack", "read_message", "receive_hello", "receive_message", "send_with_descriptor"]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 _HEADER = struct.Struct(">II")
 _MAX_JSON = 1 << 20
 _MAX_BLOB = 1 << 22

@@ -11,7 +11,7 @@ import uvicorn
 from stream_server.config import ServerConfig
 from stream_server.engine.parent import die_with_parent, ignore_terminal_interrupt
 from stream_server.front.app import make_app
-from stream_server.front.worker_client import WorkerClient
+from stream_server.front.worker_client import WorkerClient, WorkerPool
 from stream_server.log_setup import set_up_logging
 
 __all__ = ["main"]
@@ -33,9 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = ServerConfig.from_json(sys.stdin.read())
     set_up_logging("front", config.log_level)
     ignore_terminal_interrupt()
-    app = make_app(config, WorkerClient(Path(run_dir) / "worker.sock"))
+    clients = [WorkerClient(Path(run_dir) / f"worker-{number}.sock") for number in range(config.workers)]
     settings = uvicorn.Config(
-        app, fd=int(descriptor), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none"
+        make_app(config, WorkerPool(clients)),
+        fd=int(descriptor),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=1 << 20,
+        ws_ping_interval=20.0,
+        ws_ping_timeout=20.0,
     )
     _Server(settings).run()
     return 0

@@ -1,22 +1,32 @@
-"""The front's end of a worker's control socket."""
+"""The front's end of the workers' control sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from stream_server.engine import protocol
 from stream_server.errors import EngineLostError, ProtocolError
 
-__all__ = ["WorkerClient"]
+__all__ = ["WorkerClient", "WorkerPool"]
+
+_AWAY = {
+    "type": "problem",
+    "status": 503,
+    "code": "not-ready",
+    "detail": "the media worker does not answer; it is starting or has stopped",
+    "retry_after_s": 2,
+}
 
 
 class WorkerClient:
     """Asks one media worker; every request has a time limit."""
 
-    def __init__(self, path: Path, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, path: Path, *, timeout_s: float = 20.0) -> None:
         self._path = path
         self._timeout_s = timeout_s
 
@@ -25,8 +35,15 @@ class WorkerClient:
         try:
             return await asyncio.wait_for(self._ask({"type": kind} | values), self._timeout_s)
         except (OSError, TimeoutError, EngineLostError, ProtocolError):
-            detail = "the media worker does not answer; it is starting or has stopped"
-            return {"type": "problem", "status": 503, "code": "not-ready", "detail": detail, "retry_after_s": 2}
+            return dict(_AWAY)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection for a stream.
+
+        Raises:
+            OSError, TimeoutError: The worker is away.
+        """
+        return await asyncio.wait_for(asyncio.open_unix_connection(os.fspath(self._path)), self._timeout_s)
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         reader, writer = await asyncio.open_unix_connection(os.fspath(self._path))
@@ -37,3 +54,38 @@ class WorkerClient:
             return answer
         finally:
             writer.close()
+
+
+class WorkerPool:
+    """All workers. Sessions name theirs in their id; rooms have theirs by name; the rest goes where least is."""
+
+    def __init__(self, clients: Sequence[WorkerClient]) -> None:
+        self._clients = list(clients)
+
+    def of_session(self, session_id: str) -> WorkerClient | None:
+        """The worker of a session or viewer; None: no worker gave out such an id."""
+        number, dash, _rest = session_id.partition("-")
+        if not dash or not number.isascii() or not number.isdigit() or len(number) > 3:
+            return None
+        return self._clients[int(number)] if int(number) < len(self._clients) else None
+
+    def of_room(self, room: str) -> WorkerClient:
+        """The worker where all of a room are."""
+        return self._clients[zlib.crc32(room.encode()) % len(self._clients)]
+
+    async def status(self) -> dict[str, Any]:
+        """Of the server: the first worker's, with all sessions and the least loaded worker's number in `idlest`."""
+        answers = await asyncio.gather(*(client.ask("status") for client in self._clients))
+        good = [(a["peers"], i, a) for i, a in enumerate(answers) if a["type"] == "ok"]
+        if not good:
+            return answers[0]
+        loaded = [answer for _, _, answer in good if answer["avatar"] is not None]
+        first = dict(loaded[0] if loaded else good[0][2])
+        first["sessions"] = sum(answer["sessions"] for _, _, answer in good)
+        first["busy_ms_per_hop"] = max(answer["busy_ms_per_hop"] for _, _, answer in good)
+        first["idlest"] = min(good, key=lambda entry: entry[:2])[1]
+        return first
+
+    def number(self, index: int) -> WorkerClient:
+        """A worker by number."""
+        return self._clients[index]

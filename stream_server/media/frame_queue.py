@@ -16,7 +16,8 @@ class TimedFrame:
     """Frame `index` (it belongs to samples `[640 index, 640 (index + 1))`) and where its time went so far.
 
     `stamps_ns` holds monotonic stamps in order: received, submitted, started, finished, returned. `pace_ns` is
-    the time the earlier frames of the same hop take to show.
+    the time the earlier frames of the same hop take to show. `motion` (55,): 52 ARKit coefficients and the head's
+    yaw, pitch and roll.
     """
 
     index: int
@@ -24,6 +25,7 @@ class TimedFrame:
     stamps_ns: tuple[int, ...] = ()
     engine_ms: Mapping[str, float] = field(default_factory=dict)
     pace_ns: int = 0
+    motion: NDArray[np.float32] | None = None
 
 
 class FrameQueue:
@@ -44,6 +46,16 @@ class FrameQueue:
         while len(self._frames) > self._capacity:
             del self._frames[min(self._frames)]
             self.dropped += 1
+
+    def drop_from(self, index: int) -> None:
+        """Forget frames from `index` on: others will come in their place."""
+        for later in [i for i in self._frames if i >= index]:
+            del self._frames[later]
+
+    @property
+    def next_index(self) -> int:
+        """The frame after the last one taken."""
+        return self._oldest_wanted
 
     def has(self, index: int) -> bool:
         """Whether frame `index` waits here."""
@@ -78,6 +90,17 @@ class SoundQueue:
         where = np.arange(start, start + len(kept)) % len(self._ring)
         self._ring[where] = kept
         self._end += len(samples)
+
+    def rewind(self, position: int, end: int, *, fade: int) -> None:
+        """Fade to silence within `fade` samples from `position` on; the next sample pushed belongs to `end`.
+
+        What lies between is silent. Positions before the present end only, and `position <= end`.
+        """
+        last = max(self._end, end)
+        where = np.arange(position, last) % len(self._ring)
+        gain = np.clip(1.0 - np.arange(len(where), dtype=np.float32) / max(1, fade), 0.0, 1.0)
+        self._ring[where] = (self._ring[where] * gain).astype(np.int16)
+        self._end = max(end, position)
 
     def read(self, position: int, count: int) -> tuple[NDArray[np.int16], int]:
         """`count` samples from `position` on, and how many of them were missing (they are silent)."""

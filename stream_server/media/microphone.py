@@ -11,7 +11,6 @@ dropped until the debt is paid, so that a stall leaves no shift behind; those of
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from stream_server.media.jitter_buffer import JitterBuffer, Lost, Packet
 from stream_server.media.media_clock import NS_PER_MS, MediaClock
-from stream_server.media.opus import BLOCK_SAMPLES, RATE_HZ, Concealer
+from stream_server.media.opus import BLOCK_SAMPLES, RATE_HZ, SoundDecoder
 from stream_server.metrics import SessionCounters
 
 __all__ = ["Block", "MicrophoneStream"]
@@ -46,16 +45,15 @@ class MicrophoneStream:
     def __init__(
         self,
         clock: MediaClock,
-        decode: Callable[[bytes], NDArray[np.int16] | None],
+        decoder: SoundDecoder,
         counters: SessionCounters,
         *,
         capacity: int = 4,
     ) -> None:
         self._clock = clock
-        self._decode = decode
+        self._decoder = decoder
         self._counters = counters
         self._buffer = JitterBuffer(capacity)
-        self._concealer = Concealer()
         self._position = 0
         self._debt_blocks = 0
         self._filled_in_row = 0
@@ -67,14 +65,14 @@ class MicrophoneStream:
         items = self._buffer.push(Packet(sequence, payload))
         self._counters.packets_late = self._buffer.late
         blocks = []
-        for item in items:
+        for item, following in _with_following(items):
             if self._debt_blocks and self._ahead(now_ns):
                 self._debt_blocks -= 1
                 self._on_time = 0
                 self._counters.packets_stale += 1
                 continue
             self._on_time += 1
-            blocks.append(self._block(item))
+            blocks.append(self._block(item, following))
         if blocks:
             if self._on_time >= _CALM_BLOCKS:
                 self._debt_blocks = 0
@@ -94,13 +92,14 @@ class MicrophoneStream:
                 break
             items = self._buffer.give_up()
             if items:
-                blocks.extend(self._block(item) for item in items)
+                pairs = _with_following(items)
+                blocks.extend(self._block(item, following) for item, following in pairs)
                 continue
             self._debt_blocks += 1
             self._filled_in_row += 1
             self._on_time = 0
             self._counters.blocks_filled += 1
-            blocks.append(self._take(self._concealer.conceal()))
+            blocks.append(self._take(self._decoder.conceal(None)))
         return blocks
 
     def _overdue(self, now_ns: int) -> bool:
@@ -111,15 +110,20 @@ class MicrophoneStream:
     def _ahead(self, now_ns: int) -> bool:
         return self._clock.time_ns(self._position + BLOCK_SAMPLES) > now_ns + _AHEAD_NS
 
-    def _block(self, item: Packet | Lost) -> Block:
-        samples = self._decode(item.payload) if isinstance(item, Packet) else None
+    def _block(self, item: Packet | Lost, following: Packet | Lost | None) -> Block:
+        samples = self._decoder.decode(item.payload) if isinstance(item, Packet) else None
         if samples is None:
             self._counters.packets_concealed += 1
-            return self._take(self._concealer.conceal())
-        self._concealer.good(samples)
+            hint = following.payload if isinstance(following, Packet) else None
+            return self._take(self._decoder.conceal(hint))
         return self._take(samples)
 
     def _take(self, samples: NDArray[np.int16]) -> Block:
         block = Block(self._position, samples)
         self._position += len(samples)
         return block
+
+
+def _with_following(items: list[Packet | Lost]) -> list[tuple[Packet | Lost, Packet | Lost | None]]:
+    """Each item and the one after it."""
+    return [(item, items[i + 1] if i + 1 < len(items) else None) for i, item in enumerate(items)]

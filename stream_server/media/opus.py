@@ -1,10 +1,13 @@
 """Opus packets to 48 kHz mono, concealment of lost ones, and 48 kHz to 16 kHz.
 
-Concealment is simple for now: the last block again, fading to silence over three blocks. (libopus can do
-better from its own state; that needs a decoder call PyAV does not offer.)
+Concealment here is simple: the last block again, fading to silence over three blocks. `libopus.py` does better where
+the library can be called.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
 
 import av
 import numpy as np
@@ -12,13 +15,25 @@ from av.audio.frame import AudioFrame
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK_SAMPLES", "RATE_HZ", "Concealer", "Downsampler", "OpusDecoder"]
+__all__ = ["BLOCK_SAMPLES", "RATE_HZ", "Concealer", "Downsampler", "FadingDecoder", "OpusDecoder", "SoundDecoder"]
 
 RATE_HZ = 48_000
 BLOCK_SAMPLES = 960  # 20 ms
 _FADE = (0.7, 0.35, 0.1)
 _FACTOR = 3
 _TAPS = 97
+
+
+class SoundDecoder(Protocol):
+    """Packets to blocks of 48 kHz mono, one stream."""
+
+    def decode(self, payload: bytes) -> NDArray[np.int16] | None:
+        """Samples of one packet, or None if it is broken."""
+        ...
+
+    def conceal(self, following: bytes | None) -> NDArray[np.int16]:
+        """20 ms in the place of a lost packet; `following` is the packet after it, if that one is here."""
+        ...
 
 
 class OpusDecoder:
@@ -61,6 +76,25 @@ class Concealer:
             return np.zeros_like(self._last)
         gain = np.linspace(start, end, len(self._last), dtype=np.float32)
         return (self._last * gain).astype(np.int16)
+
+
+class FadingDecoder:
+    """A decoder whose losses are covered by fading the last block."""
+
+    def __init__(self, decode: Callable[[bytes], NDArray[np.int16] | None]) -> None:
+        self._decode = decode
+        self._concealer = Concealer()
+
+    def decode(self, payload: bytes) -> NDArray[np.int16] | None:
+        """Samples of one packet, or None if it is broken."""
+        samples = self._decode(payload)
+        if samples is not None:
+            self._concealer.good(samples)
+        return samples
+
+    def conceal(self, following: bytes | None) -> NDArray[np.int16]:  # noqa: ARG002 - makes nothing of it
+        """The last block, fainter each time."""
+        return self._concealer.conceal()
 
 
 class Downsampler:

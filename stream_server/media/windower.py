@@ -33,6 +33,11 @@ class HopWindower:
         """Samples taken in since the stream began."""
         return self._index * len(self._hop) + self._filled
 
+    def rewind(self, index: int) -> None:
+        """The next sample is the first of hop `index`."""
+        self._index = index
+        self._filled = 0
+
     def push(self, samples: NDArray[np.float32]) -> list[Hop]:
         """Take samples in (1-D, -1..1); return the hops they complete."""
         hops: list[Hop] = []

@@ -1,4 +1,4 @@
-"""`python -m stream_server.worker RUN_DIR PARENT_PID < CONFIG`: started by `stream_server.serve`."""
+"""`python -m stream_server.worker RUN_DIR PARENT_PID NUMBER < CONFIG`: started by `stream_server.serve`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from stream_server.log_setup import set_up_logging
 from stream_server.worker import aiortc_bridge
 from stream_server.worker.control import ControlServer
 from stream_server.worker.engine_client import EngineClient
+from stream_server.worker.port_range import PortRangeLoop
 from stream_server.worker.session_registry import SessionRegistry
 
 __all__ = ["main"]
 
 
-async def run(config: ServerConfig, run_dir: Path) -> None:
+async def run(config: ServerConfig, run_dir: Path, number: int) -> None:
     """Serve until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     engine = EngineClient(run_dir / "engine.sock")
-    registry = SessionRegistry(config, engine)
-    control = ControlServer(run_dir / "worker.sock", registry, engine)
+    registry = SessionRegistry(config, engine, number)
+    control = ControlServer(run_dir / f"worker-{number}.sock", registry, engine)
     engine.start()
     await control.start()
     await stop.wait()
@@ -36,14 +37,16 @@ async def run(config: ServerConfig, run_dir: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the process."""
-    run_dir, parent_pid = (sys.argv[1:] if argv is None else list(argv))[:2]
+    run_dir, parent_pid, number = (sys.argv[1:] if argv is None else list(argv))[:3]
     die_with_parent(int(parent_pid))
     ignore_terminal_interrupt()
     prefer_real_time(-10)  # before the engine: it paces, and needs little
     config = ServerConfig.from_json(sys.stdin.read())
     set_up_logging("worker", config.log_level)
     aiortc_bridge.offer_host_addresses(loopback=is_loopback(config.host))
-    asyncio.run(run(config, Path(run_dir)))
+    ports, local_only = config.ports_of(int(number)), is_loopback(config.host)
+    with asyncio.Runner(loop_factory=lambda: PortRangeLoop(ports, local_only=local_only)) as runner:
+        runner.run(run(config, Path(run_dir), int(number)))
     return 0
 
 

@@ -4,8 +4,8 @@
   packet. Ours takes the packets at the same place, after SRTP and depayloading, and decodes by itself.
 - Senders of one peer get one media stream id, so that browsers play them in sync.
 - The video sender's encoder is replaced by ours (see `vp8_encoder.py` for why); VP8's packetizer is aiortc's.
+- Requests for key frames are taken from the sender: it forwards them to encoders of its own only.
 - aioice never offers 127.0.0.1 as a host candidate; a server bound to loopback needs exactly that.
-- `.local` candidates are taken out of offers: aiortc waits a second for each to resolve.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ __all__ = [
     "offer_host_addresses",
     "packetize_vp8",
     "set_media_stream_id",
-    "strip_unresolvable_candidates",
+    "take_key_frame_request",
     "tap_audio_packets",
     "use_encoder",
 ]
 
 _JITTER_BUFFER = "_RTCRtpReceiver__jitter_buffer"
 _ENCODER = "_RTCRtpSender__encoder"
+_KEY_FRAME = "_RTCRtpSender__force_keyframe"
 PacketTap = Callable[[int, bytes], None]
 
 
@@ -67,6 +68,14 @@ def use_encoder(sender: RTCRtpSender, encoder: Encoder) -> None:
     setattr(sender, _ENCODER, encoder)
 
 
+def take_key_frame_request(sender: RTCRtpSender) -> bool:
+    """Whether the receiver asked for a key frame (PLI or FIR) since the last call."""
+    wanted = bool(getattr(sender, _KEY_FRAME))
+    if wanted:
+        setattr(sender, _KEY_FRAME, False)
+    return wanted
+
+
 def packetize_vp8(data: bytes, picture_id: int) -> list[bytes]:
     """RTP payloads (RFC 7741) of one encoded frame."""
     return list(vpx.Vp8Encoder._packetize(data, picture_id))
@@ -83,12 +92,6 @@ def offer_host_addresses(*, loopback: bool) -> None:
     if not hasattr(aioice.ice, "get_host_addresses"):
         raise AttributeError("aioice.ice has no get_host_addresses")
     aioice.ice.get_host_addresses = _loopback_first
-
-
-def strip_unresolvable_candidates(sdp: str) -> str:
-    """The same SDP without candidates whose address is an mDNS name."""
-    lines = sdp.splitlines(keepends=True)
-    return "".join(line for line in lines if not (line.startswith("a=candidate:") and ".local " in line))
 
 
 def _loopback_first(use_ipv4: bool, use_ipv6: bool) -> list[str]:  # noqa: ARG001 - aioice's signature

@@ -1,6 +1,9 @@
-"""How the front asks the worker: one request and one answer per connection to a Unix socket.
+"""How the front asks a worker: one request and one answer per connection to a Unix socket.
 
-Requests: {type: "create", sdp} · {type: "delete", id} · {type: "status"} · {type: "modules"} (for a test).
+Requests carry `owner`, the caller they are for. {type: "create", sdp, options, room?} · {type: "resume", id, token,
+sdp} · {type: "do", id, message} (see `messages.py`) · {type: "info", id} · {type: "delete", id} ·
+{type: "publish", room, sdp, options} · {type: "watch", sdp, id? or room?} · {type: "forget", id} ·
+{type: "status"} · {type: "speak", ...} (the connection goes on as a stream, see `speak_door.py`).
 Answers: {type: "ok", ...} or {type: "problem", status, code, detail, retry_after_s?}.
 """
 
@@ -9,14 +12,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from stream_server.engine import protocol
-from stream_server.errors import EngineLostError, OfferError, ProtocolError, ServerBusyError, StreamServerError
+from stream_server.errors import EngineLostError, NotFoundError, ProtocolError
 from stream_server.worker.engine_client import EngineClient
+from stream_server.worker.place import Place
+from stream_server.worker.problems import answer_error
+from stream_server.worker.session_options import SessionOptions
 from stream_server.worker.session_registry import SessionRegistry
+from stream_server.worker.speak_door import SpeakDoor
 
 __all__ = ["ControlServer"]
 
@@ -32,6 +38,7 @@ class ControlServer:
         self._path = path
         self._registry = registry
         self._engine = engine
+        self._speak = SpeakDoor(registry, engine)
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -49,6 +56,9 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request, _blob = await asyncio.wait_for(protocol.read_message(reader), _READ_TIMEOUT_S)
+            if request["type"] == "speak":
+                await self._speak.serve(request, reader, writer)
+                return
             writer.write(protocol.pack(await self._answer(request)))
             await asyncio.wait_for(writer.drain(), _READ_TIMEOUT_S)
         except (TimeoutError, EngineLostError, ProtocolError, ConnectionError) as error:
@@ -59,31 +69,81 @@ class ControlServer:
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             return {"type": "ok"} | await self._do(request)
-        except ServerBusyError as error:
-            return _problem(503, "busy", str(error)) | {"retry_after_s": error.retry_after_s}
-        except EngineLostError as error:
-            return _problem(503, "not-ready", str(error)) | {"retry_after_s": 2}
-        except OfferError as error:
-            return _problem(422, "bad-offer", str(error))
-        except StreamServerError as error:
-            return _problem(400, "bad-request", str(error))
-        except Exception:  # the worker's loop: one request fails, the others go on
-            log.exception("a control request failed")
-            return _problem(500, "internal", "the request failed; see the server's log")
+        except Exception as error:  # the worker's loop: one request fails, the others go on
+            return answer_error(error)
 
     async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
-        kind = request["type"]
-        if kind == "create":
-            session_id, sdp = await self._registry.create(str(request.get("sdp", "")))
-            return {"id": session_id, "sdp": sdp}
-        if kind == "delete":
-            return {"closed": await self._registry.close(str(request.get("id", "")))}
+        registry, kind = self._registry, request["type"]
         if kind == "status":
-            return {"avatar": self._engine.avatar, "sessions": self._registry.count, "epoch": self._engine.epoch}
-        if kind == "modules":
-            return {"modules": sorted({name.partition(".")[0] for name in sys.modules})}
+            return self._status()
+        owner = str(request["owner"])
+        match kind:
+            case "create":
+                options = session_options(request["options"])
+                return _opened(*await registry.call(str(request["sdp"]), owner, options, request.get("room")))
+            case "resume":
+                answer = await registry.resume(request["id"], owner, str(request["token"]), str(request["sdp"]))
+                return _opened(*answer)
+            case "publish":
+                options = session_options(request["options"])
+                return _opened(*await registry.publish(str(request["room"]), str(request["sdp"]), owner, options))
+            case "watch":
+                viewer_id, sdp = await registry.watch(self._watched(request, owner), str(request["sdp"]))
+                return {"id": viewer_id, "sdp": sdp}
+            case "do":
+                return await registry.find(request["id"], owner).do(request["message"])
+            case "info":
+                return _info(registry.find(request["id"], owner))
+            case "delete":
+                await registry.close(request["id"], owner)
+                return {}
+            case "forget":
+                await registry.forget_viewer(request["id"], owner)
+                return {}
         raise ProtocolError(f"unknown request {kind!r}")
 
+    def _watched(self, request: dict[str, Any], owner: str) -> Place:
+        if request.get("room") is None:
+            return self._registry.find(request["id"], owner)
+        place = self._registry.publisher(request["room"], owner)
+        if place is None:
+            raise NotFoundError(f"nobody publishes in room {str(request['room'])[:40]!r}")
+        return place
 
-def _problem(status: int, code: str, detail: str) -> dict[str, Any]:
-    return {"type": "problem", "status": status, "code": code, "detail": detail}
+    def _status(self) -> dict[str, Any]:
+        return {
+            "avatar": self._engine.avatar,
+            "sessions": self._registry.count,
+            "peers": self._registry.peers,
+            "epoch": self._engine.epoch,
+            "stuck_s": round(self._engine.stuck_s, 1),
+            "busy_ms_per_hop": round(self._engine.busy_ms_per_hop, 2),
+            "stages": self._registry.stage_counts(),
+        }
+
+
+def session_options(values: dict[str, Any]) -> SessionOptions:
+    """What the front has checked, as options."""
+    return SessionOptions(
+        source=values["source"], avatar=values["avatar"], controls=values["controls"], seed=values["seed"]
+    )
+
+
+def _opened(place: Place, sdp: str) -> dict[str, Any]:
+    session = place.session
+    return {"id": session.id, "sdp": sdp, "resume_token": place.resume_token, "avatar": session.shown_avatar}
+
+
+def _info(place: Place) -> dict[str, Any]:
+    session = place.session
+    return {
+        "id": session.id,
+        "avatar": session.shown_avatar,
+        "source": session.source,
+        "seed": session.seed,
+        "controls": session.controls,
+        "viewers": len(place.viewers),
+        "running": session.running,
+        "algorithmic_ms": session.algorithmic_ms,
+        "recorded": place.recorded,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
 import time
@@ -16,24 +17,28 @@ from numpy.typing import NDArray
 
 from stream_server.engine import protocol
 from stream_server.engine.shared_frames import FrameRing
-from stream_server.errors import EngineLostError, ProtocolError
+from stream_server.errors import EngineLostError, ProtocolError, RefusedError
 
-__all__ = ["EngineClient", "HopResult", "StreamPort"]
+__all__ = ["MOTION_COLUMNS", "EngineClient", "HopResult", "StreamPort"]
 
 log = logging.getLogger(__name__)
 
+MOTION_COLUMNS = 55
+"""52 ARKit coefficients, then the head's yaw, pitch and roll in degrees."""
 _RETRY_S = 0.1
 _HELLO_TIMEOUT_S = 10.0
+_REQUEST_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class HopResult:
-    """The engine's answer to one hop; `frames` is a copy."""
+    """The engine's answer to one hop; `frames` is a copy, `motion` (n, 55)."""
 
     generation: int
     hop: int
     first_frame: int
     frames: NDArray[np.uint8]
+    motion: NDArray[np.float32]
     started_ns: int
     finished_ns: int
     returned_ns: int
@@ -42,10 +47,13 @@ class HopResult:
 
 @dataclass(frozen=True, slots=True)
 class StreamPort:
-    """Where a session's answers go. `on_failed` ends the session."""
+    """Where a session's answers go. `on_failed(generation, message)`: its stream ended in an error; `on_lost` and
+    `on_back`: the engine went away, and another one is there."""
 
     on_result: Callable[[HopResult], None]
-    on_failed: Callable[[str], None]
+    on_failed: Callable[[int, str], None]
+    on_lost: Callable[[], None]
+    on_back: Callable[[], None]
 
 
 class EngineClient:
@@ -56,10 +64,20 @@ class EngineClient:
         self._writer: asyncio.StreamWriter | None = None
         self._ring: FrameRing | None = None
         self._free_slots: list[int] = []
+        self._lent_s: dict[int, float] = {}
         self._ports: dict[str, StreamPort] = {}
+        self._requests: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._numbers = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
         self.avatar: dict[str, Any] | None = None
         self.epoch = ""
+        self.busy_ms_per_hop = 0.0
+        """Smoothed time the engine spends on one session's hop, as measured in service; 0 before the first."""
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long the oldest hop that was submitted has not been answered."""
+        return time.monotonic() - min(self._lent_s.values()) if self._lent_s else 0.0
 
     def start(self) -> None:
         """Begin to connect."""
@@ -72,10 +90,38 @@ class EngineClient:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    def open(self, session: str, generation: int, seed: int, port: StreamPort) -> None:
-        """Begin a session's stream, or begin it anew under a higher generation."""
+    async def request(self, kind: str, **values: Any) -> dict[str, Any]:
+        """Ask the engine something and wait for its answer.
+
+        Raises:
+            EngineLostError: There is no engine, or it went away or did not answer in time.
+            RefusedError: It says that this cannot be done.
+        """
+        number = next(self._numbers)
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._requests[number] = future
+        try:
+            self._send({"type": kind, "request": number} | values)
+            answer = await asyncio.wait_for(future, _REQUEST_TIMEOUT_S)
+        except TimeoutError:
+            raise EngineLostError(f"the engine did not answer within {_REQUEST_TIMEOUT_S:.0f} s") from None
+        finally:
+            self._requests.pop(number, None)
+        if answer["type"] == "refused":
+            raise RefusedError(str(answer["message"]))
+        return answer
+
+    def attach(self, session: str, port: StreamPort) -> None:
+        """From now on a session's answers go to `port`."""
         self._ports[session] = port
-        self._send({"type": "open", "session": session, "generation": generation, "seed": seed})
+
+    def open(self, session: str, **values: Any) -> None:
+        """Begin a session's stream, or begin it anew under a higher generation; fields of `open` in the protocol."""
+        self._send({"type": "open", "session": session} | values)
+
+    def rewind(self, session: str, generation: int, hop: int) -> None:
+        """Take a session's stream back to before `hop`."""
+        self._send({"type": "rewind", "session": session, "generation": generation, "hop": hop})
 
     def close_stream(self, session: str) -> None:
         """Forget a session; no callback comes after this."""
@@ -86,9 +132,15 @@ class EngineClient:
         """Send a hop to the model; False if no slot is free."""
         if not self._free_slots or self._writer is None:
             return False
-        body = {"type": "hop", "session": session, "generation": generation, "hop": hop}
-        self._send(body | {"slot": self._free_slots.pop()}, samples.astype(np.float32, copy=False).tobytes())
+        slot = self._free_slots.pop()
+        self._lent_s[slot] = time.monotonic()
+        body = {"type": "hop", "session": session, "generation": generation, "hop": hop, "slot": slot}
+        self._send(body, samples.astype(np.float32, copy=False).tobytes())
         return True
+
+    def _have_back(self, slot: int) -> None:
+        self._free_slots.append(slot)
+        self._lent_s.pop(slot, None)
 
     def _send(self, body: dict[str, Any], blob: bytes = b"") -> None:
         if self._writer is None:
@@ -99,13 +151,13 @@ class EngineClient:
         while True:
             try:
                 reader = await self._connect()
-            except (OSError, EngineLostError):
+            except (OSError, EngineLostError, ProtocolError):
                 await asyncio.sleep(_RETRY_S)
                 continue
             try:
                 while True:
                     self._dispatch(*await protocol.read_message(reader))
-            except (EngineLostError, ProtocolError, KeyError) as error:
+            except (EngineLostError, ProtocolError, KeyError, ValueError, TypeError) as error:
                 log.warning("engine lost: %s", error)
             finally:
                 self._disconnect()
@@ -120,7 +172,9 @@ class EngineClient:
         reader, self._writer = await asyncio.open_unix_connection(sock=sock)
         self.epoch = hello["epoch"]
         self.avatar = avatar
-        log.info("engine connected: %s", avatar)
+        log.info("engine connected: %s at %s px", avatar["name"], avatar["size"])
+        for port in list(self._ports.values()):
+            port.on_back()
         return reader
 
     def _shake_hands(self) -> tuple[socket.socket, dict[str, Any], int]:
@@ -144,35 +198,47 @@ class EngineClient:
             self._ring.close()
             self._ring = None
         self._free_slots = []
-        ports, self._ports = self._ports, {}
-        for port in ports.values():
-            port.on_failed("the engine stopped")
+        self._lent_s.clear()
+        for future in self._requests.values():
+            if not future.done():
+                future.set_exception(EngineLostError("the engine stopped"))
+        for port in list(self._ports.values()):
+            port.on_lost()
 
-    def _dispatch(self, body: dict[str, Any], _blob: bytes) -> None:
-        assert self._ring is not None
-        slot = int(body["slot"])
+    def _dispatch(self, body: dict[str, Any], blob: bytes) -> None:
+        if body["type"] in ("done", "refused"):
+            future = self._requests.get(int(body["request"]))
+            if future is not None and not future.done():
+                future.set_result(body)
+            return
         port = self._ports.get(body["session"])
         if body["type"] == "frames":
-            frames = self._ring.read(slot, int(body["count"]))
-            self._free_slots.append(slot)
+            result = self._take(body, blob)
             if port is not None:
-                port.on_result(_result(body, frames))
+                port.on_result(result)
         elif body["type"] == "failed":
-            self._free_slots.append(slot)
+            if body["slot"] is not None:
+                self._have_back(int(body["slot"]))
             if port is not None:
-                port.on_failed(str(body["message"]))
+                port.on_failed(int(body["generation"]), str(body["message"]))
         else:
             raise ProtocolError(f"unknown message {body['type']!r}")
 
-
-def _result(body: dict[str, Any], frames: NDArray[np.uint8]) -> HopResult:
-    return HopResult(
-        generation=body["generation"],
-        hop=body["hop"],
-        first_frame=body["first_frame"],
-        frames=frames,
-        started_ns=body["started_ns"],
-        finished_ns=body["finished_ns"],
-        returned_ns=time.monotonic_ns(),
-        engine_ms=body["engine_ms"],
-    )
+    def _take(self, body: dict[str, Any], blob: bytes) -> HopResult:
+        assert self._ring is not None
+        slot, count = int(body["slot"]), int(body["count"])
+        frames = self._ring.read(slot, count)
+        self._have_back(slot)
+        busy_ms = (body["finished_ns"] - body["started_ns"]) / 1e6
+        self.busy_ms_per_hop += 0.05 * (busy_ms - self.busy_ms_per_hop) if self.busy_ms_per_hop else busy_ms
+        return HopResult(
+            generation=body["generation"],
+            hop=body["hop"],
+            first_frame=body["first_frame"],
+            frames=frames,
+            motion=np.frombuffer(blob, np.float32).reshape(count, MOTION_COLUMNS),
+            started_ns=body["started_ns"],
+            finished_ns=body["finished_ns"],
+            returned_ns=time.monotonic_ns(),
+            engine_ms=body["engine_ms"],
+        )

@@ -96,7 +96,7 @@ def test_events_are_read_as_python_reads_them(browser: Chromium, server: ServerP
 
 
 def test_a_lost_server_and_a_busy_one_are_explained(browser: Chromium, chromium_path: str, microphone: Path) -> None:
-    with ServerProcess() as process:
+    with ServerProcess("--max-sessions", "1") as process:
         browser.open(process.url)
         browser.evaluate("document.getElementById('start').click()")
         browser.wait_for("document.body.dataset.state === 'live'")

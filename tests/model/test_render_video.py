@@ -175,3 +175,30 @@ def test_bad_poses_and_odd_sizes_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert "[yaw, pitch, roll]" in capsys.readouterr().err
     assert main(["render", "--audio", str(audio), "--out", str(tmp_path / "o.mp4"), "--size", "99"]) == 2
     assert "must be even, got 99" in capsys.readouterr().err
+
+
+def test_every_rendering_carries_the_installations_mark_unless_it_is_turned_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio = write_wav(tmp_path / "a.wav", made_speech(1.0), 16_000)
+    assert render(audio, tmp_path / "o.mp4", "--size", "192") == 0
+    said = capsys.readouterr().out
+    instance = int(said.split("invisible mark: instance ")[1].split(";")[0])
+    assert "label: AI" in said and "Content Credentials: none, metadata only" in said
+    assert main(["mark", "detect", str(tmp_path / "o.mp4"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["instance"], found["found"]) == (instance, True)
+
+    assert render(audio, tmp_path / "p.mp4", "--size", "192", "--no-invisible-mark", "--no-visible-mark") == 0
+    assert "label: none; invisible mark: none" in capsys.readouterr().out
+    assert main(["mark", "detect", str(tmp_path / "p.mp4")]) == 1
+
+
+def test_marks_that_contradict_each_other_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audio = write_wav(tmp_path / "a.wav", made_speech(0.3), 16_000)
+    assert render(audio, tmp_path / "o.mp4", "--instance-id", "5", "--no-invisible-mark") == 2
+    assert "exclude each other" in capsys.readouterr().err
+    assert render(audio, tmp_path / "o.mp4", "--sign-cert", str(audio)) == 2
+    assert "both --sign-cert and --sign-key" in capsys.readouterr().err
+    assert render(audio, tmp_path / "o.mp4", "--instance-id", "16777216") == 2
+    assert "0..16777215" in capsys.readouterr().err

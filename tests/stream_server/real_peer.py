@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fractions
+import json
 import time
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import aioice.ice
 import httpx
@@ -15,6 +16,7 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import AudioFrame
+from numpy.typing import NDArray
 
 from stream_server.events import Event, decode
 from stream_server.media.timecode import decode_timecode
@@ -27,6 +29,7 @@ class Voice(MediaStreamTrack):
 
     def __init__(self) -> None:
         super().__init__()
+        self.hertz = 220.0
         self.muted = asyncio.Event()
         self._packet = 0
         self._start_s = time.monotonic()
@@ -37,7 +40,7 @@ class Voice(MediaStreamTrack):
         await asyncio.sleep(max(0.0, self._start_s + self._packet * 0.02 - time.monotonic()))
         t = (self._packet * 960 + np.arange(960)) / 48_000
         loud = float(self._packet // 8 % 2)
-        samples = (np.sin(2 * np.pi * 220 * t) * 9000 * loud).astype(np.int16)
+        samples = (np.sin(2 * np.pi * self.hertz * t) * 9000 * loud).astype(np.int16)
         frame = AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 48_000, self._packet * 960, fractions.Fraction(1, 48_000)
         self._packet += 1
@@ -53,6 +56,10 @@ class RealPeer:
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.codes: list[int | None] = []
         self.mouths: list[float] = []
+        self.skins: list[float] = []
+        self.keep_lumas = False
+        self.lumas: list[NDArray[np.uint8]] = []
+        self.spectra: list[NDArray[np.complex64]] = []
         self.loudness: list[float] = []
         self.events: list[Event] = []
         self.changed = asyncio.Event()
@@ -61,8 +68,10 @@ class RealPeer:
         channel.on("message", self._on_event)
         self.connection.addTrack(self.voice)
         self.connection.addTransceiver("video", "recvonly")
-        self.connection.on("track", lambda track: self._tasks.append(asyncio.create_task(self._collect(track))))
+        self.channel = channel
+        self.collect_tracks()
         self.session: str | None = None
+        self.resume_token = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,19 +79,32 @@ class RealPeer:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def offer(self) -> httpx.Response:
+    def collect_tracks(self) -> None:
+        """Take in what the present connection receives."""
+        self.connection.on("track", lambda track: self._tasks.append(asyncio.create_task(self._collect(track))))
+
+    def say(self, **message: Any) -> None:
+        """Send a message on the events channel."""
+        self.channel.send(json.dumps(message))
+
+    def heard_hertz(self) -> float:
+        """The loudest pitch of the last two seconds."""
+        power = np.sum([np.abs(spectrum) for spectrum in self.spectra[-100:]], axis=0)
+        return float(np.argmax(power) * 25.0)
+
+    async def offer(self, path: str = "/v1/sessions", **more: Any) -> httpx.Response:
         """Send the offer; the server's response."""
         await self.connection.setLocalDescription(await self.connection.createOffer())
-        body = {"sdp": self.connection.localDescription.sdp, "type": "offer"}
+        body = {"sdp": self.connection.localDescription.sdp, "type": "offer"} | more
         async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.post(f"{self.url}/v1/sessions", json=body, timeout=10)
+            return await client.post(self.url + path, json=body, timeout=20)
 
-    async def call(self) -> None:
+    async def call(self, **more: Any) -> None:
         """Offer, take the answer."""
-        response = await self.offer()
+        response = await self.offer(**more)
         response.raise_for_status()
         answer = response.json()
-        self.session = answer["id"]
+        self.session, self.resume_token = answer["id"], answer["resume_token"]
         await self.connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
 
     async def until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
@@ -108,12 +130,19 @@ class RealPeer:
             while True:
                 frame = await track.recv()
                 if isinstance(frame, AudioFrame):
-                    self.loudness.append(float(np.abs(frame.to_ndarray()).mean()))
+                    samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))[:, 0]
+                    self.loudness.append(float(np.abs(samples.astype(np.int32)).mean()))
+                    self.spectra.append(np.fft.rfft(samples[:960], 1920).astype(np.complex64))
                 else:
                     picture = frame.to_ndarray()  # type: ignore[union-attr]
                     luma = picture[: frame.height]  # type: ignore[union-attr]
                     self.codes.append(decode_timecode(luma))
-                    self.mouths.append(255.0 - float(luma[160:224, 90:166].mean()))
+                    if self.keep_lumas:
+                        self.lumas.append(luma.copy())
+                    height, width = luma.shape
+                    rows, columns = slice(height * 5 // 8, height * 7 // 8), slice(width * 7 // 20, width * 13 // 20)
+                    self.mouths.append(255.0 - float(luma[rows, columns].mean()))
+                    self.skins.append(float(np.median(luma[height // 3 : height // 2, width // 3 : width * 2 // 3])))
                 self.changed.set()
 
 

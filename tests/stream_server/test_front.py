@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,15 +11,19 @@ import pytest
 
 from stream_server.config import ServerConfig
 from stream_server.front.app import make_app
+from stream_server.front.worker_client import WorkerClient, WorkerPool
 
-AVATAR = {"name": "default", "size": 256}
+AVATAR = {"id": "default", "name": "default", "size": 256, "hop_frames": 2, "fps": 25, "step_ms": 8.0}
+OPTIONS = {"source": "microphone", "avatar": "default", "controls": {}, "seed": None}
 
 
-class FakeWorker:
+class FakeWorker(WorkerClient):
     """Answers what it is told to."""
 
     def __init__(self, **answers: dict[str, Any]) -> None:
-        self.answers = answers
+        super().__init__(Path("nowhere"))
+        status = ok(avatar=AVATAR, sessions=0, peers=0, busy_ms_per_hop=0.0)
+        self.answers = {"status": status} | answers
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     async def ask(self, kind: str, **values: Any) -> dict[str, Any]:
@@ -29,10 +35,9 @@ def request(
     worker: FakeWorker, method: str, path: str, config: ServerConfig | None = None, host: str = "127.0.0.1", **more: Any
 ) -> httpx.Response:
     """One request to the application, without a network."""
-    import asyncio
 
     async def run() -> httpx.Response:
-        app = make_app(config or ServerConfig(), worker)  # type: ignore[arg-type]
+        app = make_app(config or ServerConfig(), WorkerPool([worker]))
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}:8080") as client:
             return await client.request(method, path, **more)
@@ -49,20 +54,22 @@ def test_alive_without_a_worker() -> None:
 
 
 def test_ready_only_with_an_avatar() -> None:
-    loading = request(FakeWorker(status=ok(avatar=None, sessions=0)), "GET", "/readyz")
+    loading = request(FakeWorker(status=ok(avatar=None, sessions=0, peers=0, busy_ms_per_hop=0.0)), "GET", "/readyz")
     assert (loading.status_code, loading.headers["Retry-After"]) == (503, "2")
     assert loading.json()["detail"] == "the avatar is being loaded"
-    ready = request(FakeWorker(status=ok(avatar=AVATAR, sessions=0)), "GET", "/readyz")
+    ready = request(FakeWorker(), "GET", "/readyz")
     assert ready.status_code == 200
 
 
 def test_a_session_is_created() -> None:
-    worker = FakeWorker(create=ok(id="abc", sdp="v=0 answer"))
+    worker = FakeWorker(create=ok(id="0-abc", sdp="v=0 answer", resume_token="again", avatar="default"))
     answer = request(worker, "POST", "/v1/sessions", json={"sdp": "v=0", "type": "offer"})
     assert answer.status_code == 201
-    assert answer.headers["Location"] == "/v1/sessions/abc"
-    assert answer.json() == {"id": "abc", "sdp": "v=0 answer", "type": "answer", "synthetic": True}
-    assert worker.asked == [("create", {"sdp": "v=0"})]
+    assert answer.headers["Location"] == "/v1/sessions/0-abc"
+    wanted = {"id": "0-abc", "sdp": "v=0 answer", "resume_token": "again", "avatar": "default"}
+    assert answer.json() == wanted | {"type": "answer", "synthetic": True}
+    asked = {"owner": "local", "sdp": "v=0", "options": OPTIONS, "room": None}
+    assert worker.asked == [("status", {}), ("create", asked)]
 
 
 def test_a_busy_server_says_when_to_come_again() -> None:
@@ -86,19 +93,21 @@ def test_an_offer_from_a_foreign_page_needs_permission() -> None:
 
 
 def test_a_session_is_deleted_once() -> None:
-    assert request(FakeWorker(delete=ok(closed=True)), "DELETE", "/v1/sessions/abc").status_code == 204
-    assert request(FakeWorker(delete=ok(closed=False)), "DELETE", "/v1/sessions/abc").status_code == 404
+    gone = {"type": "problem", "status": 404, "code": "no-such-session", "detail": "there is no session"}
+    assert request(FakeWorker(delete=ok()), "DELETE", "/v1/sessions/0-abc").status_code == 204
+    assert request(FakeWorker(delete=gone), "DELETE", "/v1/sessions/0-abc").status_code == 404
+    assert request(FakeWorker(), "DELETE", "/v1/sessions/abc").status_code == 404
 
 
 def test_the_token_is_asked_for_under_v1_only() -> None:
     config = ServerConfig(token="correct horse")
-    worker = FakeWorker(status=ok(avatar=AVATAR, sessions=0))
+    worker = FakeWorker()
     refused = request(worker, "GET", "/v1/avatars", config)
     assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
     wrong = request(worker, "GET", "/v1/avatars", config, headers={"Authorization": "Bearer wrong"})
     assert wrong.status_code == 401
     right = request(worker, "GET", "/v1/avatars", config, headers={"Authorization": "Bearer correct horse"})
-    assert right.json() == {"avatars": [AVATAR]}
+    assert (right.status_code, right.json()["first"]) == (200, "default")
     assert request(worker, "GET", "/", config).status_code == 200
 
 

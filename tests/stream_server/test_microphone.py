@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from stream_server.media.media_clock import NS_PER_MS, MediaClock
 from stream_server.media.microphone import Block, MicrophoneStream
+from stream_server.media.opus import FadingDecoder
 from stream_server.metrics import SessionCounters
 
 
@@ -17,7 +18,7 @@ class Bench:
         self.now_ns = 10**12
         self.counters = SessionCounters()
         self.clock = MediaClock(48_000)
-        self.stream = MicrophoneStream(self.clock, self.decode, self.counters)
+        self.stream = MicrophoneStream(self.clock, FadingDecoder(self.decode), self.counters)
         self.blocks: list[Block] = []
 
     @staticmethod

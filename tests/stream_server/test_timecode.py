@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fractions
-
 import av
 import numpy as np
 import pytest
@@ -12,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_server.media.timecode import decode_timecode, draw_timecode, strip_height_px
-from stream_server.worker.vp8_encoder import Vp8Encoder
+from stream_server.worker import aiortc_bridge
+from stream_server.worker.vp8_encoder import Vp8Codec
 from tests.stream_server.fake_pipeline import FakePipeline
 
 
@@ -30,17 +29,15 @@ def test_a_flat_picture_has_no_code(value: int) -> None:
 
 @pytest.mark.parametrize("size", [128, 192, 256])
 def test_through_vp8(size: int) -> None:
-    encoder = Vp8Encoder(700_000 * size**2 // 256**2)
+    codec = Vp8Codec(700_000 * size**2 // 256**2)
     decoder = av.CodecContext.create("libvpx", "r")
     pipeline = FakePipeline(size)
     rng = np.random.default_rng(0)
     for index in range(100):
         image = pipeline._draw(rng.uniform(0.0, 0.2))
         draw_timecode(image, index * 37)
-        frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
-        frame.pts, frame.time_base = index * 3600, fractions.Fraction(1, 90_000)
-        payloads, timestamp = encoder.encode(frame)
-        assert timestamp == index * 3600
+        encoded = codec.encode(image, index * 3600, key_frame=index == 0)
+        payloads = aiortc_bridge.packetize_vp8(encoded, index)
         data = b"".join(VpxPayloadDescriptor.parse(payload)[1] for payload in payloads)
         (decoded,) = decoder.decode(av.Packet(data))
         assert decode_timecode(decoded.to_ndarray()[:size]) == index * 37

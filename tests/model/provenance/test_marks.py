@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from model.errors import InputError
-from model.provenance.invisible import InvisibleMark, detect
+from model.provenance.invisible import InvisibleMark
+from model.provenance.mark_search import detect
 from model.provenance.payload import MarkPayload, decode_bits, encode_bits
 from model.provenance.visible import MarkStyle, VisibleMark
 
-PAYLOAD = MarkPayload(instance=654321, day=date(2026, 11, 27))
+PAYLOAD = MarkPayload(instance=12_654_321, day=date(2026, 11, 27))
 
 
 def picture() -> np.ndarray:
@@ -27,15 +28,54 @@ def test_payload_survives_wrong_bits() -> None:
     assert decode_bits(soft) == PAYLOAD
 
 
+def psnr(marked: np.ndarray, plain: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((marked.astype(float) - plain) ** 2)))
+
+
+def marked_picture() -> np.ndarray:
+    marked = picture()
+    InvisibleMark(PAYLOAD, height=256, width=256).embed(marked)
+    return marked
+
+
 def test_mark_is_found_where_it_is_and_nowhere_else() -> None:
     plain = picture()
-    marked = plain.copy()
-    InvisibleMark(PAYLOAD, height=256, width=256).embed(marked)
-    error = np.mean((marked.astype(float) - plain) ** 2)
-    assert 10 * np.log10(255**2 / error) >= 42
+    marked = marked_picture()
+    assert psnr(marked, plain) >= 42
     assert detect(marked[13:243, 13:243].astype(float)).payload == PAYLOAD
     assert detect(plain.astype(float)).payload is None
     assert detect(marked.astype(float), key=b"another key, sixteen").payload is None
+
+
+@pytest.mark.parametrize("scale", [0.6, 0.75, 1.4, 4.0])
+def test_mark_is_found_in_resized_pictures_and_tells_their_scale(scale: float) -> None:
+    from scipy.ndimage import zoom
+
+    found = detect(zoom(marked_picture().astype(float), scale, order=1, grid_mode=True, mode="nearest"))
+    assert found.payload == PAYLOAD
+    assert found.scale == pytest.approx(scale, rel=0.01)
+
+
+def test_mark_is_found_in_a_mirror() -> None:
+    found = detect(marked_picture()[:, ::-1].astype(float))
+    assert (found.payload, found.mirrored) == (PAYLOAD, True)
+
+
+def test_mark_is_faint_on_smooth_parts_and_stronger_on_busy_ones() -> None:
+    plain = np.full((256, 256), 128, np.uint8)
+    plain[:, 128:] += np.random.default_rng(1).integers(0, 60, (256, 128), dtype=np.uint8)
+    marked = plain.copy()
+    InvisibleMark(PAYLOAD, height=256, width=256).embed(marked)
+    added = marked.astype(float) - plain
+    assert 0.4 < added[:, :120].std() < 0.8
+    assert added[:, 136:].std() > 1.2
+
+
+def test_mark_keeps_to_video_range() -> None:
+    luma = np.random.default_rng(2).choice(np.array([0, 16, 235, 255], np.uint8), (66, 130))
+    marked = luma.copy()
+    InvisibleMark(PAYLOAD, height=66, width=130).embed(marked)
+    assert np.abs(marked.astype(int) - np.clip(luma, 16, 235)).max() <= 14
 
 
 def test_label_stays_in_its_box() -> None:

@@ -20,12 +20,12 @@ from stream_server.bench.voice import Microphone, made_voice
 from stream_server.cli import main
 from tests.stream_server.server_process import FAKE
 
-DELAY_MS = 60.0
+DELAY_MS = 150.0
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[OwnServer]:
-    with OwnServer("--size", "128", "--pipeline", FAKE) as process:
+    with OwnServer("--size", "128", "--max-sessions", "1", "--pipeline", FAKE) as process:
         yield process
 
 
@@ -55,7 +55,7 @@ def call(url: str, *, delay_ms: float, seconds: float = 6.0) -> CallMeasures:
 def test_a_delay_of_the_network_is_measured_both_ways(server: OwnServer) -> None:
     near, far = (call(server.url, delay_ms=delay_ms) for delay_ms in (0.0, DELAY_MS))
     added = np.median(far.latency_ms) - np.median(near.latency_ms)
-    assert added == pytest.approx(2 * DELAY_MS, abs=25)  # the server's own margin moves a little
+    assert added == pytest.approx(2 * DELAY_MS, abs=100)  # the margin of a busy machine moves
     assert abs(np.median(far.av_offset_ms) - np.median(near.av_offset_ms)) < 10  # both streams are delayed alike
     for measured in (near, far):
         assert abs(np.median(measured.av_offset_ms)) < 40

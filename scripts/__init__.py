@@ -1,0 +1,1 @@
+"""Tools beside the product: never imported by it, never installed with it."""

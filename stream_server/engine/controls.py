@@ -1,0 +1,82 @@
+"""What a caller asked of its avatar, from JSON values to the model's controls."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["EASE_S", "ControlsMaker"]
+
+EASE_S = 0.12
+"""Time constant with which the head follows what is asked: it turns, and does not jump."""
+MOST_PICTURES = 8
+_MOST_PIXELS = 4096 * 4096
+_BLUR_SHARE = 0.03
+_COLOR = re.compile(r"#([0-9a-fA-F]{6})")
+
+
+class ControlsMaker:
+    """Makes `model.state.Controls`; keeps the last few background pictures.
+
+    Values: yaw_deg, pitch_deg, roll_deg, gaze_rad ([yaw, pitch] or null), mood, mood_strength, head_motion, idle;
+    background: "own", "#rrggbb" or a picture's id, and background_blur.
+    """
+
+    def __init__(self, backgrounds: Mapping[str, Path]) -> None:
+        self._files = backgrounds
+        self._made: OrderedDict[tuple[str, bool], Any] = OrderedDict()
+        self._controls = importlib.import_module("model.state").Controls
+        self._compositor = importlib.import_module("model.radiance.compositor")
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        """The controls.
+
+        Raises:
+            ValueError, InputError: A value cannot be used; the message names it.
+        """
+        given = dict(values)
+        background = self._background(str(given.pop("background", "own")), bool(given.pop("background_blur", False)))
+        gaze = given.pop("gaze_rad", None)
+        pair = None if gaze is None else (float(gaze[0]), float(gaze[1]))
+        try:
+            return self._controls(**given, gaze_rad=pair, background=background, ease_s=EASE_S)
+        except TypeError as error:
+            raise ValueError(f"unknown control: {error}") from error
+
+    def _background(self, name: str, blurred: bool) -> Any:
+        if name == "own":
+            return None
+        if (name, blurred) not in self._made:
+            self._made[name, blurred] = self._make(name, blurred)
+            if len(self._made) > MOST_PICTURES:
+                self._made.popitem(last=False)
+        self._made.move_to_end((name, blurred))
+        return self._made[name, blurred]
+
+    def _make(self, name: str, blurred: bool) -> Any:
+        if (match := _COLOR.fullmatch(name)) is not None:
+            rgb = tuple(bytes.fromhex(match.group(1)))
+            return self._compositor.Background(top=rgb, bottom=rgb)
+        if name not in self._files:
+            known = ", ".join(("own", "#rrggbb", *sorted(self._files)))
+            raise ValueError(f"there is no background {name[:40]!r}; known are {known}")
+        return self._compositor.PictureBackground(
+            _read_picture(self._files[name]), blur_share=_BLUR_SHARE if blurred else 0.0
+        )
+
+
+def _read_picture(path: Path) -> Any:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            if stream.width * stream.height > _MOST_PIXELS:
+                raise ValueError(f"background {path.stem}: {stream.width} x {stream.height} is larger than 4096 x 4096")
+            return next(container.decode(stream)).to_ndarray(format="rgb24")
+    except (OSError, IndexError, StopIteration, av.FFmpegError) as error:
+        raise ValueError(f"background {path.stem} cannot be read: {error}") from error

@@ -1,0 +1,245 @@
+"""The assistant's door: PCM and messages in, events and (if asked for) pictures and sound out, as one stream.
+
+The front relays a WebSocket: its text messages arrive as {type: "text", text}, its binary ones as {type: "binary"}
+with a blob; the same two go back, and {type: "close", code, reason} ends it. See docs/api.md for what they hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from typing import Any
+
+import numpy as np
+
+from stream_server.engine import protocol
+from stream_server.errors import (
+    ConflictError,
+    EngineLostError,
+    RefusedError,
+    ServerBusyError,
+    StreamServerError,
+)
+from stream_server.events import ErrorEvent, Event, NoticeEvent, encode
+from stream_server.media.speech_stream import Utterance
+from stream_server.worker.engine_client import EngineClient
+from stream_server.worker.place import Place
+from stream_server.worker.problems import answer_error
+from stream_server.worker.session_options import SessionOptions
+from stream_server.worker.session_registry import SessionRegistry
+from stream_server.worker.sinks.socket_media import SocketMedia
+from stream_server.worker.speaker import Speaker, UpSampler
+
+__all__ = ["SpeakDoor"]
+
+log = logging.getLogger(__name__)
+
+RATES_HZ = (16_000, 24_000, 48_000)
+_WAITING_IN = 256
+_MOST_WAITING_SOUND = 1 << 22  # bytes
+_WAITING_OUT = 512
+_ROOM_EVERY_S = 1.0
+
+
+class SpeakDoor:
+    """Serves assistants one stream each."""
+
+    def __init__(self, registry: SessionRegistry, engine: EngineClient) -> None:
+        self._registry = registry
+        self._engine = engine
+
+    async def serve(self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until either side ends. `request` holds owner, options, and id (of a session that is open) or None."""
+        try:
+            place, ours = await self._place(request)
+        except Exception as error:
+            writer.write(protocol.pack(answer_error(error)))
+            await writer.drain()
+            return
+        assert place.speaker is not None
+        stream = _Stream(place, place.speaker, int(request["rate_hz"]), reader, writer)
+        media = SocketMedia(request["frames"], stream.send_binary, place.session.avatar) if request["frames"] else None
+        place.speaker.attached = True
+        place.listeners.append(stream.send_event)
+        if media is not None:
+            place.egress.attach(media)
+        try:
+            stream.send({"type": "ok", "id": place.session.id})
+            if ours:
+                place.start()
+            stream.send_event(place.ready())
+            await stream.run()
+        finally:
+            place.speaker.attached = False
+            with contextlib.suppress(ValueError):
+                place.listeners.remove(stream.send_event)
+            if media is not None:
+                place.egress.detach(media)
+                await media.close()
+            if ours:
+                with contextlib.suppress(StreamServerError):
+                    await self._registry.close(place.session.id, place.owner)
+
+    async def _place(self, request: dict[str, Any]) -> tuple[Place, bool]:
+        owner = str(request["owner"])
+        if request.get("id") is not None:
+            place = self._registry.find(str(request["id"]), owner)
+            if place.speaker is None:
+                raise ConflictError("this session speaks with a microphone's sound; open one with source 'speech'")
+            if place.speaker.attached:
+                raise ConflictError("an assistant speaks in this session already")
+            return place, False
+        values = request["options"]
+        options = SessionOptions(
+            source="speech", avatar=values["avatar"], controls=values["controls"], seed=values["seed"]
+        )
+        return await self._registry.open(owner, options), True
+
+
+class _Stream:
+    """One assistant: reads without waiting for the mouth, so that an interrupt overtakes the sound before it."""
+
+    def __init__(
+        self,
+        place: Place,
+        speaker: Speaker,
+        rate_hz: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._place = place
+        self._speaker = speaker
+        self._rate_hz = rate_hz
+        self._reader = reader
+        self._writer = writer
+        self._sound: asyncio.Queue[tuple[Utterance, bytes | None]] = asyncio.Queue(_WAITING_IN)
+        self._out: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING_OUT)
+        self._waiting_bytes = 0
+        self._utterance: Utterance | None = None
+        self._sampler = UpSampler(rate_hz)
+        speaker.on_reported = self._reported
+
+    async def run(self) -> None:
+        """Read, push and write until one of them ends."""
+        loops = (self._read(), self._push(), self._write(), self._tell_room())
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, Exception) and not isinstance(result, EngineLostError | ConnectionError):
+                    log.error("a speak stream failed", exc_info=result)
+
+    def send(self, body: dict[str, Any], blob: bytes = b"") -> None:
+        """Queue a message; what an assistant does not read is dropped when 512 wait."""
+        if not self._out.full():
+            self._out.put_nowait(protocol.pack(body, blob))
+
+    def send_event(self, event: Event) -> None:
+        """Queue an event; a fatal one ends the stream after it."""
+        self.send({"type": "text", "text": encode(event)})
+        if isinstance(event, ErrorEvent) and event.fatal:
+            self.end(1011, event.code)
+
+    def send_binary(self, data: bytes) -> bool:
+        """Queue a picture or sound; False if it was dropped."""
+        if self._out.qsize() > _WAITING_OUT // 2:
+            return False
+        self.send({"type": "binary"}, data)
+        return True
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the WebSocket after what is queued."""
+        self.send({"type": "close", "code": code, "reason": reason[:100]})
+        if not self._out.full():
+            self._out.put_nowait(None)
+
+    async def _write(self) -> None:
+        while (data := await self._out.get()) is not None:
+            self._writer.write(data)
+            await self._writer.drain()
+
+    async def _read(self) -> None:
+        while True:
+            body, blob = await protocol.read_message(self._reader)
+            if body["type"] == "close":
+                return
+            try:
+                if body["type"] == "binary":
+                    await self._take_sound(blob)
+                else:
+                    await self._take_text(str(body.get("text", "")))
+            except (RefusedError, ConflictError, ServerBusyError, StreamServerError) as error:
+                self.send_event(NoticeEvent(code="refused", message=str(error)))
+
+    async def _take_sound(self, blob: bytes) -> None:
+        if len(blob) % 2:
+            raise RefusedError(f"sound is 16-bit samples; got {len(blob)} bytes, an odd number")
+        if self._utterance is None:
+            self._utterance = self._speaker.begin(None)
+        if self._waiting_bytes > _MOST_WAITING_SOUND:
+            raise RefusedError(f"{self._waiting_bytes} bytes wait already: this sound was dropped; see speech.room")
+        self._waiting_bytes += len(blob)
+        await self._sound.put((self._utterance, blob))
+
+    async def _take_text(self, text: str) -> None:
+        try:
+            message = json.loads(text)
+        except ValueError:
+            raise RefusedError("a text message must be JSON; sound is sent as binary messages") from None
+        if not isinstance(message, dict):
+            raise RefusedError(f"a message must be an object, got {type(message).__name__}")
+        kind = message.get("type")
+        if kind == "utterance.begin":
+            await self._end_utterance()
+            name = message.get("utterance")
+            if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 64):
+                raise RefusedError("utterance must be a string of 1 to 64 characters")
+            self._utterance = self._speaker.begin(name)
+        elif kind == "utterance.end":
+            await self._end_utterance()
+        elif kind == "interrupt":
+            self._utterance = None
+            self._forget_sound()
+            self._speaker.interrupt()
+        else:
+            await self._end_utterance()
+            await self._place.do(message)
+
+    async def _end_utterance(self) -> None:
+        if self._utterance is not None:
+            await self._sound.put((self._utterance, None))
+            self._utterance = None
+
+    def _forget_sound(self) -> None:
+        while not self._sound.empty():
+            self._sound.get_nowait()
+        self._waiting_bytes = 0
+        self._sampler = UpSampler(self._rate_hz)
+
+    async def _push(self) -> None:
+        while True:
+            utterance, blob = await self._sound.get()
+            if blob is None:
+                await self._speaker.push(utterance, self._sampler.flush())
+                self._sampler = UpSampler(self._rate_hz)
+                self._speaker.finish(utterance)
+                continue
+            await self._speaker.push(utterance, self._sampler.push(np.frombuffer(blob, "<i2").astype(np.int16)))
+            self._waiting_bytes = max(0, self._waiting_bytes - len(blob))
+
+    async def _tell_room(self) -> None:
+        """How much more may be sent before it is held back; well-behaved senders look at it."""
+        while True:
+            waiting_ms = self._waiting_bytes * 500 // self._rate_hz
+            room = {"v": 1, "type": "speech.room", "room_ms": max(0, self._speaker.room_ms - waiting_ms)}
+            self.send({"type": "text", "text": json.dumps(room)})
+            await asyncio.sleep(_ROOM_EVERY_S)
+
+    def _reported(self, utterance: str, played_ms: Any) -> None:
+        report = {"v": 1, "type": "playback.reported", "utterance": utterance, "played_ms": played_ms}
+        self.send({"type": "text", "text": json.dumps(report)})

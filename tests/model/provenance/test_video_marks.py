@@ -1,0 +1,92 @@
+"""`mark detect` on files and addresses, with the public key and with a key of one's own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from model.errors import InputError
+from model.provenance import video_marks
+from model.provenance.marker import FrameMarker, MarkSettings, read_key
+from stream_server.cli import main
+
+SIZE = 192
+MOUTH = (0.35, 0.5, 0.65, 0.74)
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "mark.key"
+    path.write_bytes(b"a key of sixteen bytes and more\n")
+    return path
+
+
+@pytest.fixture
+def video(tmp_path: Path, key_file: Path) -> Path:
+    """Half a second of H.264, marked with the key for instance 4711."""
+    marker = FrameMarker(MarkSettings(instance=4711, key_file=key_file), size=SIZE, mouth_box=MOUTH)
+    y, x = np.mgrid[: SIZE * 3 // 2, :SIZE]
+    grain = np.random.default_rng(0).normal(0, 2, y.shape)
+    path = tmp_path / "marked.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "20"})
+        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
+        for i in range(12):
+            moving = i * ((x > 60) & (x < 130) & (y > 50) & (y < 150))  # as a head before its background
+            frame = (120 + 40 * np.sin((x + moving) / 19) * np.cos(y / 23) + grain).astype(np.uint8)
+            marker.mark(frame[None])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="yuv420p")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_key_decides_who_finds_it(video: Path, key_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mark", "detect", str(video), "--key", str(key_file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["instance"], found["mirrored"]) == (4711, False)
+    assert found["score"] > found["threshold"]
+    assert main(["mark", "detect", str(video)]) == 1
+    assert "does not prove it was filmed" in capsys.readouterr().out
+
+
+def test_an_address_is_fetched(video: Path, key_file: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mark", "detect", f"{address}/{video.name}", "--key", str(key_file)]) == 0
+    assert "made by instance 4711" in capsys.readouterr().out
+    assert main(["mark", "detect", f"{address}/none.mp4"]) == 2
+    assert "404" in capsys.readouterr().err
+
+
+def test_an_address_with_too_much_is_left(video: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_marks, "URL_MAX_BYTES", video.stat().st_size - 1)
+    with pytest.raises(InputError, match="larger than the limit"):
+        video_marks.detect_in_video(f"{address}/{video.name}", key=b"any key at all, long")
+
+
+def test_a_short_key_and_what_is_no_video_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(b"fifteen bytes!!")
+    with pytest.raises(InputError, match="at least 16 bytes, got 15"):
+        read_key(tmp_path / "short")
+    with pytest.raises(InputError, match="cannot read video"):
+        video_marks.detect_in_video(str(tmp_path / "short"), key=b"any key at all, long")
