@@ -10,7 +10,7 @@ from stream_server.commands.encoder import Models, Whisper, whisper_path
 from stream_server.config import ServerConfig
 from stream_server.errors import ServerConfigError
 
-_NETWORK, _VOICES, _HONEST = "network", "voices for /speech", "marks and consent"
+_NETWORK, _VOICES, _HONEST, _OPERATION = "network", "voices for /speech", "marks and consent", "operation"
 
 
 def serve(
@@ -65,7 +65,13 @@ def serve(
     trusted_keys: Annotated[
         str | None, typer.Option(help="file of keys that must have signed consent", rich_help_panel=_HONEST)
     ] = None,
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "WARNING",
+    metrics_port: Annotated[
+        int, typer.Option(help="loopback port for Prometheus; 0: none", rich_help_panel=_OPERATION)
+    ] = 0,
+    log_level: Annotated[
+        str, typer.Option(help="DEBUG, INFO, WARNING or ERROR", rich_help_panel=_OPERATION)
+    ] = "WARNING",
+    log_format: Annotated[str, typer.Option(help="text or json", rich_help_panel=_OPERATION)] = "text",
     pipeline: Annotated[str | None, typer.Option(hidden=True, help="tests only: module:class of a stand-in")] = None,
 ) -> None:
     """Start the server; prints `ready URL` when it takes sessions. Open the URL, press Start and speak."""
@@ -101,7 +107,9 @@ def serve(
         visible_mark=visible_mark,
         revoked=revoked,
         trusted_keys=trusted_keys,
+        metrics_port=metrics_port,
         log_level=log_level.upper(),
+        log_format=log_format.lower(),
         pipeline=pipeline,
     )
     from stream_server.serve import run_server

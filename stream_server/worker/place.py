@@ -14,6 +14,7 @@ from stream_server.config import ServerConfig
 from stream_server.errors import StreamServerError
 from stream_server.events import Event, NoticeEvent, ReadyEvent
 from stream_server.log_setup import SessionLog
+from stream_server.metrics import WorkerTotals
 from stream_server.worker.egress import Egress
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.feed import Feed
@@ -59,6 +60,7 @@ class Place:
         config: ServerConfig,
         engine: EngineClient,
         options: SessionOptions,
+        totals: WorkerTotals,
         on_end: Callable[[], None],
     ) -> Place:
         """A session that nobody is connected to yet."""
@@ -71,7 +73,7 @@ class Place:
         place = cls(
             session=session,
             owner=owner,
-            egress=Egress(session, timecode=config.timecode),
+            egress=Egress(session, totals, timecode=config.timecode),
             feed=Feed(fps=int(session.avatar["fps"]), bitrate_bps=bitrate_bps),
             log=session_log,
             visible_mark=config.visible_mark,
