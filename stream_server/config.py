@@ -33,7 +33,8 @@ class ServerConfig:
     """What `nerf-lipsync serve` was asked for. `max_sessions` 0: as many as this machine is measured to hold.
 
     `models` is a folder of speech and motion weights (None: the shipped ones), `whisper` the path of the checkpoint
-    that they were trained on, if on one. `metrics_port` 0: no metrics. `pipeline` is for tests only:
+    that they were trained on, if on one. `metrics_port` 0: no metrics.
+    `record` is the folder where every session is recorded. `pipeline` is for tests only:
     "module:attribute" of a class with the interface of `model.pipeline.AvatarPipeline`. None, the default, means
     the trained avatar.
     """
@@ -76,6 +77,9 @@ class ServerConfig:
     log_level: str = "INFO"
     log_format: str = "text"
     metrics_port: int = 0
+    record: str | None = None
+    record_quota_mb: int = 10_000
+    connect_timeout_s: float = 15.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -91,6 +95,12 @@ class ServerConfig:
         self._check_network()
         if self.log_level not in LOG_LEVELS:
             raise ServerConfigError(f"log_level must be one of {LOG_LEVELS}, got {self.log_level!r}")
+        if self.record_quota_mb < 0:
+            raise ServerConfigError(
+                f"record_quota_mb must be at least 1, or 0 for no limit, got {self.record_quota_mb}"
+            )
+        if self.connect_timeout_s <= 0:
+            raise ServerConfigError(f"connect_timeout_s must be positive, got {self.connect_timeout_s}")
         if self.log_format not in LOG_FORMATS:
             raise ServerConfigError(f"log_format must be one of {LOG_FORMATS}, got {self.log_format!r}")
         if self.token is not None and len(self.token) < 8:

@@ -53,6 +53,7 @@ def run_server(config: ServerConfig) -> int:
     set_up_logging("serve", config.log_level, config.log_format)
     try:
         Catalogue.find(config.avatar, config.avatars, config.backgrounds)
+        config = _with_record_folder(config)
         listener = _bind(config.host, config.port, "--port")
         metrics = _bind("127.0.0.1", config.metrics_port, "--metrics-port") if config.metrics_port else None
     except ServerConfigError as error:
@@ -64,6 +65,22 @@ def run_server(config: ServerConfig) -> int:
             return Supervisor(config, listener, run_dir, metrics).run()
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _with_record_folder(config: ServerConfig) -> ServerConfig:
+    """The config with an absolute folder for recordings that exists and can be written, if any are made."""
+    if config.record is None:
+        return config
+    folder = Path(config.record).absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerConfigError(
+            f"cannot record into {folder}: {error.strerror}; choose another with --record"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ServerConfigError(f"cannot record into {folder}: it cannot be written; choose another with --record")
+    return dataclasses.replace(config, record=str(folder))
 
 
 def _bind(host: str, port: int, option: str) -> socket.socket:

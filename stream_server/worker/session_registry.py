@@ -7,6 +7,7 @@ import hmac
 import logging
 import secrets
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from stream_server.config import ServerConfig
@@ -18,12 +19,12 @@ from stream_server.worker.place import Place
 from stream_server.worker.rooms import Rooms
 from stream_server.worker.session_options import SessionOptions
 from stream_server.worker.sinks.peer import PeerSink
+from stream_server.worker.sinks.recording import RecordingFolder
 
 __all__ = ["SessionRegistry"]
 
 log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT_S = 15.0
 _RESUME_S = 30.0
 _MOST_VIEWERS = 8
 
@@ -40,6 +41,9 @@ class SessionRegistry:
         self._closing: set[asyncio.Task[None]] = set()
         self.rooms = Rooms()
         self.totals = WorkerTotals()
+        self._recordings = (
+            None if config.record is None else RecordingFolder(Path(config.record), config.record_quota_mb * 1_000_000)
+        )
 
     @property
     def count(self) -> int:
@@ -76,6 +80,8 @@ class SessionRegistry:
         place = Place.make(
             session_id, owner, self._config, self._engine, options, self.totals, lambda: self._close_soon(session_id)
         )
+        if self._recordings is not None:
+            place.record(self._recordings)
         self._places[session_id] = place
         if check_unused_s is not None:
             place.later(self._close_if_unused(place, check_unused_s))
@@ -92,7 +98,7 @@ class SessionRegistry:
         """
         if room is not None:
             self.rooms.check(room)
-        place = await self.open(owner, options, check_unused_s=_CONNECT_TIMEOUT_S)
+        place = await self.open(owner, options, check_unused_s=self._config.connect_timeout_s)
         try:
             place.main = place.new_main(self._main_ended(place))
             answer = await place.main.answer(sdp)
@@ -192,7 +198,7 @@ class SessionRegistry:
         """
         if self.publisher(room, owner) is not None:
             raise ConflictError(f"room {room[:40]!r} has a publisher already; end that session first")
-        place = await self.open(owner, options, check_unused_s=_CONNECT_TIMEOUT_S)
+        place = await self.open(owner, options, check_unused_s=self._config.connect_timeout_s)
         place.published_as = room
         try:
             place.main = place.new_main(self._main_ended(place), sends=())
