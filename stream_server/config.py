@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_server.errors import ServerConfigError
+from stream_server.log_setup import LOG_FORMATS
 from stream_server.voices.choice import VoiceSettings
 
 __all__ = ["ServerConfig", "is_loopback"]
@@ -32,8 +33,10 @@ class ServerConfig:
     """What `nerf-lipsync serve` was asked for. `max_sessions` 0: as many as this machine is measured to hold.
 
     `models` is a folder of speech and motion weights (None: the shipped ones), `whisper` the path of the checkpoint
-    that they were trained on, if on one. `pipeline` is for tests only: "module:attribute" of a class with the
-    interface of `model.pipeline.AvatarPipeline`. None, the default, means the trained avatar.
+    that they were trained on, if on one. `metrics_port` 0: no metrics.
+    `record` is the folder where every session is recorded. `pipeline` is for tests only:
+    "module:attribute" of a class with the interface of `model.pipeline.AvatarPipeline`. None, the default, means
+    the trained avatar.
     """
 
     host: str = "127.0.0.1"
@@ -75,6 +78,11 @@ class ServerConfig:
     speech_key: str | None = dataclasses.field(default=None, repr=False)
     pipeline: str | None = None
     log_level: str = "INFO"
+    log_format: str = "text"
+    metrics_port: int = 0
+    record: str | None = None
+    record_quota_mb: int = 10_000
+    connect_timeout_s: float = 15.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -90,6 +98,14 @@ class ServerConfig:
         self._check_network()
         if self.log_level not in LOG_LEVELS:
             raise ServerConfigError(f"log_level must be one of {LOG_LEVELS}, got {self.log_level!r}")
+        if self.record_quota_mb < 0:
+            raise ServerConfigError(
+                f"record_quota_mb must be at least 1, or 0 for no limit, got {self.record_quota_mb}"
+            )
+        if self.connect_timeout_s <= 0:
+            raise ServerConfigError(f"connect_timeout_s must be positive, got {self.connect_timeout_s}")
+        if self.log_format not in LOG_FORMATS:
+            raise ServerConfigError(f"log_format must be one of {LOG_FORMATS}, got {self.log_format!r}")
         if self.token is not None and len(self.token) < 8:
             raise ServerConfigError(f"a token needs at least 8 characters, got {len(self.token)}")
         if not is_loopback(self.host) and self.token is None:
@@ -98,6 +114,10 @@ class ServerConfig:
             )
 
     def _check_network(self) -> None:
+        if not 0 <= self.metrics_port <= 65535:
+            raise ServerConfigError(f"metrics_port must be within 1..65535, or 0 for none, got {self.metrics_port}")
+        if self.metrics_port and self.metrics_port == self.port:
+            raise ServerConfigError(f"metrics_port must be another port than port, got {self.port} for both")
         if self.udp_ports is not None:
             first, last = self.udp_ports
             if not 1024 <= first <= last <= 65535:

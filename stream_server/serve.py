@@ -8,6 +8,7 @@ for five seconds is ended. Sessions live in the workers: they go on with the eng
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -49,34 +50,50 @@ _RESTART_WINDOW_S = 60.0
 
 def run_server(config: ServerConfig) -> int:
     """Serve until Ctrl-C or SIGTERM; the exit code."""
-    set_up_logging("serve", config.log_level)
+    set_up_logging("serve", config.log_level, config.log_format)
     try:
         Catalogue.find(config.avatar, config.avatars, config.backgrounds)
-        listener = _bind(config)
+        config = _with_record_folder(config)
+        listener = _bind(config.host, config.port, "--port")
+        metrics = _bind("127.0.0.1", config.metrics_port, "--metrics-port") if config.metrics_port else None
     except ServerConfigError as error:
         sys.stderr.write(f"nerf-lipsync: {error}\n")
         return EXIT_CONFIG
     run_dir = Path(tempfile.mkdtemp(prefix="nerf-lipsync-"))
     try:
-        with listener:
-            return Supervisor(config, listener, run_dir).run()
+        with listener, metrics or contextlib.nullcontext():
+            return Supervisor(config, listener, run_dir, metrics).run()
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-def _bind(config: ServerConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+def _with_record_folder(config: ServerConfig) -> ServerConfig:
+    """The config with an absolute folder for recordings that exists and can be written, if any are made."""
+    if config.record is None:
+        return config
+    folder = Path(config.record).absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerConfigError(
+            f"cannot record into {folder}: {error.strerror}; choose another with --record"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ServerConfigError(f"cannot record into {folder}: it cannot be written; choose another with --record")
+    return dataclasses.replace(config, record=str(folder))
+
+
+def _bind(host: str, port: int, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((config.host, config.port))
+        listener.bind((host, port))
         listener.listen(64)
     except OSError as error:
         listener.close()
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise ServerConfigError(
-            f"cannot listen on {config.host}:{config.port}: {reason}; choose another with --port"
-        ) from error
+        raise ServerConfigError(f"cannot listen on {host}:{port}: {reason}; choose another with {option}") from error
     listener.set_inheritable(True)
     return listener
 
@@ -94,17 +111,19 @@ class _Child:
 class Supervisor:
     """Keeps engine, workers and front running."""
 
-    def __init__(self, config: ServerConfig, listener: socket.socket, run_dir: Path) -> None:
+    def __init__(
+        self, config: ServerConfig, listener: socket.socket, run_dir: Path, metrics: socket.socket | None = None
+    ) -> None:
         self._config = config
         self._asked_size = config.size
         self._address = listener.getsockname()
         self._run_dir = run_dir
         self._stop = threading.Event()
         pid = str(os.getpid())
-        descriptor = listener.fileno()
+        descriptors = (listener.fileno(),) if metrics is None else (listener.fileno(), metrics.fileno())
         self._engine = _Child("engine", "engine", [str(run_dir / "engine.sock"), pid])
         workers = [_Child(f"worker-{n}", "worker", [str(run_dir), pid, str(n)]) for n in range(config.workers)]
-        front = _Child("front", "front", [str(run_dir), pid, str(descriptor)], (descriptor,))
+        front = _Child("front", "front", [str(run_dir), pid, *map(str, descriptors)], descriptors)
         self._children = [self._engine, *workers, front]
 
     def run(self) -> int:

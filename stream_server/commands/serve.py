@@ -11,7 +11,7 @@ from stream_server.commands.render import mark_instance
 from stream_server.config import ServerConfig
 from stream_server.errors import ServerConfigError
 
-_NETWORK, _VOICES, _HONEST = "network", "voices for /speech", "marks and consent"
+_NETWORK, _VOICES, _HONEST, _OPERATION = "network", "voices for /speech", "marks and consent", "operation"
 
 
 def serve(
@@ -78,7 +78,21 @@ def serve(
     trusted_keys: Annotated[
         str | None, typer.Option(help="file of keys that must have signed consent", rich_help_panel=_HONEST)
     ] = None,
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "WARNING",
+    record: Annotated[
+        str | None,
+        typer.Option(help="record every call into this folder; callers are told", rich_help_panel=_OPERATION),
+    ] = None,
+    record_quota_mb: Annotated[
+        int, typer.Option(help="what recordings may hold together; 0: no limit", rich_help_panel=_OPERATION)
+    ] = 10_000,
+    metrics_port: Annotated[
+        int, typer.Option(help="loopback port for Prometheus; 0: none", rich_help_panel=_OPERATION)
+    ] = 0,
+    log_level: Annotated[
+        str, typer.Option(help="DEBUG, INFO, WARNING or ERROR", rich_help_panel=_OPERATION)
+    ] = "WARNING",
+    log_format: Annotated[str, typer.Option(help="text or json", rich_help_panel=_OPERATION)] = "text",
+    connect_timeout: Annotated[float, typer.Option(hidden=True, help="seconds a caller has to connect")] = 15.0,
     pipeline: Annotated[str | None, typer.Option(hidden=True, help="tests only: module:class of a stand-in")] = None,
 ) -> None:
     """Start the server; prints `ready URL` when it takes sessions. Open the URL, press Start and speak."""
@@ -118,7 +132,12 @@ def serve(
         mark_key=mark_key,
         revoked=revoked,
         trusted_keys=trusted_keys,
+        record=record,
+        record_quota_mb=record_quota_mb,
+        connect_timeout_s=connect_timeout,
+        metrics_port=metrics_port,
         log_level=log_level.upper(),
+        log_format=log_format.lower(),
         pipeline=pipeline,
     )
     from stream_server.serve import run_server

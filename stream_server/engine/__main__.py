@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ignore_terminal_interrupt()
     prefer_real_time(-5)
     config = ServerConfig.from_json(sys.stdin.read())
-    set_up_logging("engine", config.log_level)
+    set_up_logging("engine", config.log_level, config.log_format)
     from model.errors import ModelError
     from stream_server.engine.loading import load
     from stream_server.engine.process import Engine

@@ -15,6 +15,7 @@ from stream_server.config import ServerConfig
 from stream_server.front.admission import Admission
 from stream_server.front.context import Context
 from stream_server.front.guard import Guard
+from stream_server.front.outcomes import OutcomeCounter, Outcomes
 from stream_server.front.principals import Principals
 from stream_server.front.problems import from_answer, http_problem, invalid_request, problem
 from stream_server.front.rate_limit import RateLimit
@@ -29,18 +30,21 @@ __all__ = ["make_app"]
 PAGE_DIR = Path(__file__).resolve().parents[2] / "client_web"
 
 
-def make_app(config: ServerConfig, pool: WorkerPool) -> FastAPI:
-    """Build the application for these workers."""
+def make_app(
+    config: ServerConfig, pool: WorkerPool, *, admission: Admission | None = None, outcomes: Outcomes | None = None
+) -> FastAPI:
+    """Build the application for these workers; `admission` and `outcomes` are shared with the metrics page."""
     context = Context(
         config=config,
         pool=pool,
         principals=Principals(config.token),
-        admission=Admission(config.max_sessions),
+        admission=admission or Admission(config.max_sessions),
         offers=RateLimit(config.offers_per_minute),
         catalogue=Catalogue.find(config.avatar, config.avatars, config.backgrounds),
     )
     app = FastAPI(title="NeRF-LipSync", version="1", redoc_url=None)
     app.add_middleware(Guard, config=config, principals=context.principals)
+    app.add_middleware(OutcomeCounter, outcomes=outcomes or Outcomes())
     app.add_exception_handler(RequestValidationError, invalid_request)
     app.add_exception_handler(HTTPException, http_problem)
     _add_health(app, context)

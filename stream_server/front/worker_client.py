@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,13 @@ class WorkerPool:
         """The worker where all of a room are."""
         return self._clients[zlib.crc32(room.encode()) % len(self._clients)]
 
+    def ask_all(self, kind: str, **values: Any) -> list[Coroutine[Any, Any, dict[str, Any]]]:
+        """The same request to every worker, in order."""
+        return [client.ask(kind, **values) for client in self._clients]
+
     async def status(self) -> dict[str, Any]:
         """Of the server: the first worker's, with all sessions and the least loaded worker's number in `idlest`."""
-        answers = await asyncio.gather(*(client.ask("status") for client in self._clients))
+        answers = await asyncio.gather(*self.ask_all("status"))
         good = [(a["peers"], i, a) for i, a in enumerate(answers) if a["type"] == "ok"]
         if not good:
             return answers[0]

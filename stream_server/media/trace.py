@@ -8,7 +8,7 @@ from itertools import pairwise
 from stream_server.events import TimingEvent
 from stream_server.media.frame_queue import TimedFrame
 from stream_server.media.media_clock import NS_PER_MS, NS_PER_S
-from stream_server.metrics import SessionCounters
+from stream_server.metrics import SessionCounters, WorkerTotals
 
 __all__ = ["STAGES", "TraceMeter", "stages_ns"]
 
@@ -25,10 +25,11 @@ def stages_ns(frame: TimedFrame, heard_ns: int, sent_ns: int) -> dict[str, int]:
 
 
 class TraceMeter:
-    """Counts frames and says once a second how the last one fared."""
+    """Counts frames into the worker's totals and says once a second how the last one fared."""
 
-    def __init__(self, algorithmic_ms: float, *, every_ns: int = NS_PER_S) -> None:
+    def __init__(self, algorithmic_ms: float, totals: WorkerTotals, *, every_ns: int = NS_PER_S) -> None:
         self._algorithmic_ms = algorithmic_ms
+        self._totals = totals
         self._every_ns = every_ns
         self._sent_ns: deque[int] = deque(maxlen=256)
         self._last: tuple[TimedFrame, int, int] | None = None
@@ -38,6 +39,10 @@ class TraceMeter:
         """A new frame leaves now; its middle was heard at `heard_ns`."""
         self._last = (frame, heard_ns, now_ns)
         self._sent_ns.append(now_ns)
+        stages = stages_ns(frame, heard_ns, now_ns)
+        self._totals.frame({name: value / NS_PER_MS for name, value in stages.items()})
+        if frame.pace_ns == 0:  # a hop's first frame speaks for the hop
+            self._totals.hop(frame.engine_ms)
 
     def report(self, now_ns: int, counters: SessionCounters, dropped: int) -> TimingEvent | None:
         """A timing event if a second has passed since the last."""

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ignore_terminal_interrupt()
     prefer_real_time(-10)  # before the engine: it paces, and needs little
     config = ServerConfig.from_json(sys.stdin.read())
-    set_up_logging("worker", config.log_level)
+    set_up_logging("worker", config.log_level, config.log_format)
     aiortc_bridge.offer_host_addresses(loopback=is_loopback(config.host))
     ports, local_only = config.ports_of(int(number)), is_loopback(config.host)
     with asyncio.Runner(loop_factory=lambda: PortRangeLoop(ports, local_only=local_only)) as runner:

@@ -5,6 +5,8 @@
 - Senders of one peer get one media stream id, so that browsers play them in sync.
 - The video sender's encoder is replaced by ours (see `vp8_encoder.py` for why); VP8's packetizer is aiortc's.
 - Requests for key frames are taken from the sender: it forwards them to encoders of its own only.
+- A peer connection that failed while an odd offer was taken in (a group that names no section) cannot be closed:
+  its transports are stopped one by one.
 - aioice never offers 127.0.0.1 as a host candidate; a server bound to loopback needs exactly that.
 """
 
@@ -16,11 +18,12 @@ from typing import Any
 import aioice.ice
 import aiortc.codecs.vpx as vpx
 import ifaddr
-from aiortc import RTCRtpReceiver, RTCRtpSender
+from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender
 from aiortc.codecs.base import Encoder
 
 __all__ = [
     "PacketTap",
+    "close_connection",
     "offer_host_addresses",
     "packetize_vp8",
     "set_media_stream_id",
@@ -32,6 +35,7 @@ __all__ = [
 _JITTER_BUFFER = "_RTCRtpReceiver__jitter_buffer"
 _ENCODER = "_RTCRtpSender__encoder"
 _KEY_FRAME = "_RTCRtpSender__force_keyframe"
+_CLOSED = "_RTCPeerConnection__isClosed"
 PacketTap = Callable[[int, bytes], None]
 
 
@@ -79,6 +83,20 @@ def take_key_frame_request(sender: RTCRtpSender) -> bool:
 def packetize_vp8(data: bytes, picture_id: int) -> list[bytes]:
     """RTP payloads (RFC 7741) of one encoded frame."""
     return list(vpx.Vp8Encoder._packetize(data, picture_id))
+
+
+async def close_connection(connection: RTCPeerConnection) -> None:
+    """Close a connection, however far it was built; idempotent."""
+    try:
+        await connection.close()
+    except AttributeError:  # a transceiver without a transport
+        built: list[Any] = [transceiver.receiver for transceiver in connection.getTransceivers()]
+        for transport in {part.transport for part in (*built, connection.sctp) if part is not None} - {None}:
+            await transport.stop()
+            await transport.transport.stop()
+        closed = getattr(connection, _CLOSED)
+        if not closed.done():  # or a second call would wait for ever
+            closed.set_result(True)
 
 
 def offer_host_addresses(*, loopback: bool) -> None:

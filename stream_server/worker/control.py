@@ -3,7 +3,7 @@
 Requests carry `owner`, the caller they are for. {type: "create", sdp, options, room?} · {type: "resume", id, token,
 sdp} · {type: "do", id, message} (see `messages.py`) · {type: "info", id} · {type: "delete", id} ·
 {type: "publish", room, sdp, options} · {type: "watch", sdp, id? or room?} · {type: "forget", id} ·
-{type: "status"} · {type: "speak", ...} (the connection goes on as a stream, see `speak_door.py`).
+{type: "status", metrics?} · {type: "speak", ...} (the connection goes on as a stream, see `speak_door.py`).
 Answers: {type: "ok", ...} or {type: "problem", status, code, detail, retry_after_s?}.
 """
 
@@ -75,7 +75,7 @@ class ControlServer:
     async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         registry, kind = self._registry, request["type"]
         if kind == "status":
-            return self._status()
+            return self._status(metrics=bool(request.get("metrics")))
         owner = str(request["owner"])
         match kind:
             case "create":
@@ -110,16 +110,16 @@ class ControlServer:
             raise NotFoundError(f"nobody publishes in room {str(request['room'])[:40]!r}")
         return place
 
-    def _status(self) -> dict[str, Any]:
-        return {
+    def _status(self, *, metrics: bool) -> dict[str, Any]:
+        status = {
             "avatar": self._engine.avatar,
             "sessions": self._registry.count,
             "peers": self._registry.peers,
             "epoch": self._engine.epoch,
             "stuck_s": round(self._engine.stuck_s, 1),
             "busy_ms_per_hop": round(self._engine.busy_ms_per_hop, 2),
-            "stages": self._registry.stage_counts(),
         }
+        return status | ({"metrics": self._registry.metrics()} if metrics else {})
 
 
 def session_options(values: dict[str, Any]) -> SessionOptions:

@@ -13,6 +13,7 @@ from stream_server.media.media_clock import NS_PER_MS, NS_PER_S
 from stream_server.media.opus import BLOCK_SAMPLES
 from stream_server.media.timecode import draw_timecode
 from stream_server.media.trace import TraceMeter
+from stream_server.metrics import WorkerTotals
 from stream_server.worker.session import AvatarSession
 
 __all__ = ["Egress", "Listener", "Picture", "Sound"]
@@ -51,11 +52,11 @@ class Listener:
 class Egress:
     """Paces one session. A starved session repeats its last picture; frames that came too late were dropped."""
 
-    def __init__(self, session: AvatarSession, *, timecode: bool) -> None:
+    def __init__(self, session: AvatarSession, totals: WorkerTotals, *, timecode: bool) -> None:
         self._session = session
         self._timecode = timecode
         self._listeners: list[Listener] = []
-        self._meter = TraceMeter(session.algorithmic_ms)
+        self._meter = TraceMeter(session.algorithmic_ms, totals)
         self._index: int | None = None
         self._last: NDArray[np.uint8] | None = None
         self._tasks: list[asyncio.Task[None]] = []

@@ -14,6 +14,7 @@ from stream_server.config import ServerConfig
 from stream_server.errors import StreamServerError
 from stream_server.events import Event, NoticeEvent, ReadyEvent
 from stream_server.log_setup import SessionLog
+from stream_server.metrics import WorkerTotals
 from stream_server.worker.egress import Egress
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.feed import Feed
@@ -21,6 +22,7 @@ from stream_server.worker.messages import carry_out
 from stream_server.worker.session import AvatarSession
 from stream_server.worker.session_options import SessionOptions
 from stream_server.worker.sinks.peer import PeerHooks, PeerSink
+from stream_server.worker.sinks.recording import Recorder, RecordingFolder
 from stream_server.worker.speaker import Speaker
 
 __all__ = ["Place"]
@@ -28,6 +30,7 @@ __all__ = ["Place"]
 log = logging.getLogger(__name__)
 
 _FULL_SIZE_PX = 256
+_RECORDING_ENDS_S = 3.0
 
 
 @dataclass(eq=False)
@@ -51,6 +54,7 @@ class Place:
     recorded: bool = False
     timers: set[asyncio.Task[None]] = field(default_factory=set)
     speaker: Speaker | None = None
+    recorder: Recorder | None = None
 
     @classmethod
     def make(
@@ -60,6 +64,7 @@ class Place:
         config: ServerConfig,
         engine: EngineClient,
         options: SessionOptions,
+        totals: WorkerTotals,
         on_end: Callable[[], None],
     ) -> Place:
         """A session that nobody is connected to yet."""
@@ -72,7 +77,7 @@ class Place:
         place = cls(
             session=session,
             owner=owner,
-            egress=Egress(session, timecode=config.timecode),
+            egress=Egress(session, totals, timecode=config.timecode),
             feed=Feed(fps=int(session.avatar["fps"]), bitrate_bps=bitrate_bps),
             log=session_log,
             visible_mark=config.visible_mark,
@@ -83,6 +88,27 @@ class Place:
         if session.speech is not None:
             place.speaker = Speaker(session, config)
         return place
+
+    def record(self, folder: RecordingFolder) -> None:
+        """Record what leaves, from the first picture on; if that ends early, the caller is told and goes on."""
+        loop = asyncio.get_running_loop()
+
+        def stopped(code: str, message: str) -> None:
+            self.recorded = False
+            self.emit(NoticeEvent(code=code, message=message))
+
+        def stopped_in_thread(code: str, message: str) -> None:
+            loop.call_soon_threadsafe(stopped, code, message)
+
+        self.recorded = True
+        self.recorder = Recorder(
+            folder,
+            size=int(self.session.avatar["size"]),
+            fps=int(self.session.avatar["fps"]),
+            on_stopped=stopped_in_thread,
+            session=self.session.id,
+        )
+        self.egress.attach(self.recorder)
 
     def start(self) -> None:
         """Someone is there: let time run."""
@@ -145,6 +171,8 @@ class Place:
         if self.speaker is not None:
             await self.speaker.close()
         await self.egress.close()
+        if self.recorder is not None and (writing := self.recorder.close()) is not None:
+            await asyncio.to_thread(writing.join, _RECORDING_ENDS_S)
         await self.session.close()
         await self.feed.close()
         for peer in [*self.viewers.values(), *([self.main] if self.main else [])]:

@@ -109,8 +109,12 @@ class AvatarSession:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
             self._ticker = None
+
+    def tally(self) -> SessionCounters:
+        """What was counted so far."""
         self.counters.frames_dropped = self.frames.dropped
         self.counters.hops_dropped = self._schedule.dropped
+        return self.counters
 
     def end(self, code: str, message: str) -> None:
         """Tell the caller why, and ask the registry to close this session; idempotent."""

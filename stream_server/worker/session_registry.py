@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hmac
 import logging
 import secrets
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from stream_server.config import ServerConfig
 from stream_server.errors import ConflictError, EngineLostError, NotFoundError, ServerBusyError
+from stream_server.metrics import SessionCounters, WorkerTotals
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.offers import advertise
 from stream_server.worker.place import Place
 from stream_server.worker.rooms import Rooms
 from stream_server.worker.session_options import SessionOptions
 from stream_server.worker.sinks.peer import PeerSink
+from stream_server.worker.sinks.recording import RecordingFolder
 
 __all__ = ["SessionRegistry"]
 
 log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT_S = 15.0
 _RESUME_S = 30.0
 _MOST_VIEWERS = 8
 
@@ -39,6 +40,10 @@ class SessionRegistry:
         self._viewers: dict[str, Place] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self.rooms = Rooms()
+        self.totals = WorkerTotals()
+        self._recordings = (
+            None if config.record is None else RecordingFolder(Path(config.record), config.record_quota_mb * 1_000_000)
+        )
 
     @property
     def count(self) -> int:
@@ -50,13 +55,12 @@ class SessionRegistry:
         """Peers connected or connecting."""
         return sum(len(place.viewers) + (place.main is not None) for place in self._places.values())
 
-    def stage_counts(self) -> dict[str, int]:
-        """Sums of the open sessions' counters."""
-        sums: dict[str, int] = {}
+    def metrics(self) -> dict[str, Any]:
+        """What this worker has counted since it started."""
+        open_now = SessionCounters()
         for place in self._places.values():
-            for name, value in dataclasses.asdict(place.session.counters).items():
-                sums[name] = sums.get(name, 0) + value
-        return sums
+            open_now.add(place.session.tally())
+        return self.totals.to_json(open_now)
 
     async def open(self, owner: str, options: SessionOptions, *, check_unused_s: float | None = None) -> Place:
         """A session that nobody is connected to yet; with `check_unused_s`, closed if nobody is by then.
@@ -73,10 +77,15 @@ class SessionRegistry:
         if options.avatar != self._engine.avatar["id"]:
             await self._engine.request("load", avatar=options.avatar)
         session_id = f"{self._worker}-{secrets.token_urlsafe(16)}"
-        place = Place.make(session_id, owner, self._config, self._engine, options, lambda: self._close_soon(session_id))
+        place = Place.make(
+            session_id, owner, self._config, self._engine, options, self.totals, lambda: self._close_soon(session_id)
+        )
+        if self._recordings is not None:
+            place.record(self._recordings)
         self._places[session_id] = place
         if check_unused_s is not None:
             place.later(self._close_if_unused(place, check_unused_s))
+        self.totals.session_opened(options.source)
         place.log.info("opened source=%s avatar=%s", options.source, options.avatar)
         return place
 
@@ -89,7 +98,7 @@ class SessionRegistry:
         """
         if room is not None:
             self.rooms.check(room)
-        place = await self.open(owner, options, check_unused_s=_CONNECT_TIMEOUT_S)
+        place = await self.open(owner, options, check_unused_s=self._config.connect_timeout_s)
         try:
             place.main = place.new_main(self._main_ended(place))
             answer = await place.main.answer(sdp)
@@ -189,7 +198,7 @@ class SessionRegistry:
         """
         if self.publisher(room, owner) is not None:
             raise ConflictError(f"room {room[:40]!r} has a publisher already; end that session first")
-        place = await self.open(owner, options, check_unused_s=_CONNECT_TIMEOUT_S)
+        place = await self.open(owner, options, check_unused_s=self._config.connect_timeout_s)
         place.published_as = room
         try:
             place.main = place.new_main(self._main_ended(place), sends=())
@@ -215,11 +224,13 @@ class SessionRegistry:
     async def _close(self, place: Place) -> None:
         if self._places.pop(place.session.id, None) is None:
             return
+        counters = place.session.tally()
+        self.totals.closed.add(counters)
         for viewer_id in list(place.viewers):
             self._viewers.pop(viewer_id, None)
         self.rooms.leave(place)
         await place.close()
-        place.log.info("closed %s", place.session.counters.line())
+        place.log.info("closed %s", counters.line())
 
     def _outward(self, sdp: str) -> str:
         return sdp if self._config.advertise_ip is None else advertise(sdp, self._config.advertise_ip)

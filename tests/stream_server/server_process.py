@@ -11,7 +11,7 @@ import threading
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = "tests.stream_server.fake_pipeline:FakePipeline"
@@ -20,11 +20,15 @@ FAKE = "tests.stream_server.fake_pipeline:FakePipeline"
 class ServerProcess:
     """`nerf-lipsync serve` with these arguments; `ready_line` is what it printed."""
 
-    def __init__(self, *arguments: str, pipeline: str | None = FAKE, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, *arguments: str, pipeline: str | None = FAKE, timeout_s: float = 60.0, stderr: IO[str] | None = None
+    ) -> None:
         command = [sys.executable, "-m", "stream_server", "serve", "--port", "0", *arguments]
         command += ["--pipeline", pipeline] if pipeline else []
         environment = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
         assert self.process.stdout is not None
         killer = threading.Timer(timeout_s, self.process.kill)
         killer.start()

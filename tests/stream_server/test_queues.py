@@ -12,7 +12,7 @@ from stream_server.media.frame_queue import FrameQueue, SoundQueue, TimedFrame
 from stream_server.media.hop_schedule import HopSchedule
 from stream_server.media.trace import STAGES, TraceMeter, stages_ns
 from stream_server.media.windower import Hop
-from stream_server.metrics import SessionCounters
+from stream_server.metrics import SessionCounters, WorkerTotals
 
 
 def frame(index: int, stamps: tuple[int, ...] = (), pace_ns: int = 0) -> TimedFrame:
@@ -125,7 +125,8 @@ def test_stages_sum_exactly_to_the_total(steps: list[int], sent: int, pace_ns: i
 
 
 def test_timing_is_reported_once_a_second() -> None:
-    meter = TraceMeter(140.0)
+    totals = WorkerTotals()
+    meter = TraceMeter(140.0, totals)
     counters = SessionCounters()
     reports = []
     for index in range(76):
@@ -134,5 +135,7 @@ def test_timing_is_reported_once_a_second() -> None:
         if (event := meter.report(now_ns, counters, 0)) is not None:
             reports.append(event)
     assert [event.frame for event in reports] == [25, 50, 75]
+    assert sum(totals.total.to_json()["counts"]) == 76
+    assert set(totals.stages) == set(STAGES)
     assert reports[0].fps == pytest.approx(25.0)
     assert reports[0].total_ms == pytest.approx(sum(reports[0].stages_ms.values()))

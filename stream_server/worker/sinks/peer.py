@@ -15,6 +15,7 @@ from aiortc import (
     RTCRtpSender,
     RTCSessionDescription,
 )
+from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 from aiortc.mediastreams import MediaStreamTrack
 
 from stream_server.errors import OfferError
@@ -23,7 +24,7 @@ from stream_server.worker import aiortc_bridge
 from stream_server.worker.egress import Listener, Picture
 from stream_server.worker.feed import Feed, FeedTrack
 from stream_server.worker.ladder import Ladder
-from stream_server.worker.offers import ask_for_redundancy, checked_offer
+from stream_server.worker.offers import ask_for_redundancy, check_sections, checked_offer, section_kinds
 from stream_server.worker.vp8_encoder import Vp8Packer
 
 __all__ = ["PeerHooks", "PeerSink"]
@@ -34,6 +35,10 @@ _EVENTS, _MOTION = "events", "motion"
 _MOST_BUFFERED_EVENTS = 65_536  # bytes
 _MOST_BUFFERED_MOTION = 8_192
 _MOST_MESSAGE = 16_384
+_REFUSED_BY_AIORTC = (
+    *(OperationError, InvalidAccessError, InvalidStateError),
+    *(ValueError, LookupError, AttributeError, AssertionError, TypeError, RuntimeError),  # met in its parser
+)
 _MESSAGES_PER_S, _MESSAGE_BURST = 60.0, 60.0
 
 
@@ -75,6 +80,7 @@ class PeerSink(Listener):
             OfferError: The offer is no SDP, or has no place for picture or sound.
         """
         offer = RTCSessionDescription(checked_offer(sdp), "offer")
+        check_sections(section_kinds(sdp), self._sends)
         try:
             for track in (self._sound, self._video):
                 if track.kind in self._sends:
@@ -83,9 +89,9 @@ class PeerSink(Listener):
             self._prefer_vp8()
             answer = await self._connection.createAnswer()
             await self._connection.setLocalDescription(answer)
-        except (ValueError, KeyError, IndexError, AttributeError, AssertionError, TypeError) as error:
+        except _REFUSED_BY_AIORTC as error:
             raise OfferError(f"cannot answer this offer: {type(error).__name__}: {error}") from error
-        self._check_sections()
+        check_sections([t.kind for t in self._connection.getTransceivers() if t.mid], self._sends)
         return ask_for_redundancy(str(self._connection.localDescription.sdp))
 
     def show(self, feed: Feed | None, *, sound: bool = True) -> None:
@@ -117,7 +123,7 @@ class PeerSink(Listener):
         self.show(None)
         self._sound.stop()
         self._video.stop()
-        await self._connection.close()
+        await aiortc_bridge.close_connection(self._connection)
 
     def _add(self, track: FeedTrack) -> None:
         sender = self._connection.addTrack(track)
@@ -126,12 +132,6 @@ class PeerSink(Listener):
             packer = Vp8Packer(self._want_key, self._estimate)
             packer.sender = sender
             aiortc_bridge.use_encoder(sender, packer)
-
-    def _check_sections(self) -> None:
-        kinds = sorted(transceiver.kind for transceiver in self._connection.getTransceivers() if transceiver.mid)
-        needed = sorted(self._sends) or ["audio"]
-        if kinds != needed and not (kinds == ["audio", "video"] and set(needed) < set(kinds)):
-            raise OfferError(f"the offer needs one {' and one '.join(needed)} section, got {kinds}")
 
     def _send(self, name: str, text: str, most_buffered: int) -> None:
         channel = self._channels.get(name)
