@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test nightly lint types contracts format fresh bootstrap
+.PHONY: serve test nightly fuzz lint types contracts format fresh bootstrap
 
 bootstrap:
 	@scripts/bootstrap.sh
@@ -18,6 +18,10 @@ test: bootstrap
 nightly: bootstrap
 	@scripts/bootstrap.sh cluster voices
 	$(BIN)/python -m pytest --nightly $(ARGS)
+
+# Ten minutes for each thing that reads what others send; what fails is kept in tests/data/fuzz.
+fuzz: bootstrap
+	FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 lint: bootstrap
 	$(BIN)/ruff check .

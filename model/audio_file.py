@@ -131,18 +131,22 @@ def _build(path: Path, frame: AudioFrame, rate_hz: int) -> Graph:
     weights = mix_weights(tuple(channel.name for channel in frame.layout.channels))
     mix = "+".join(f"{weight:.9f}*c{i}" for i, weight in enumerate(weights))
     graph = Graph()
-    graph.link_nodes(
-        graph.add_abuffer(
-            sample_rate=frame.sample_rate,
-            format=frame.format.name,
-            layout=frame.layout.name,
-            time_base=Fraction(1, frame.sample_rate),
-        ),
-        graph.add("aformat", "sample_fmts=fltp"),
-        graph.add("pan", f"mono|c0={mix}"),
-        graph.add("aresample", f"{rate_hz}:{_RESAMPLER}"),
-        graph.add("abuffersink"),
-    ).configure()
+    try:
+        graph.link_nodes(
+            graph.add_abuffer(
+                sample_rate=frame.sample_rate,
+                format=frame.format.name,
+                layout=frame.layout.name,
+                time_base=Fraction(1, frame.sample_rate),
+            ),
+            graph.add("aformat", "sample_fmts=fltp"),
+            graph.add("pan", f"mono|c0={mix}"),
+            graph.add("aresample", f"{rate_hz}:{_RESAMPLER}"),
+            graph.add("abuffersink"),
+        ).configure()
+    except av.FFmpegError as error:
+        layout = f"{len(frame.layout.channels)} channels ({frame.layout.name})"
+        raise InputError(f"{path} has {layout} that cannot be mixed: give mono, stereo or surround sound") from error
     return graph
 
 

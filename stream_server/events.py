@@ -174,7 +174,7 @@ def decode(text: str) -> Event:
     if version != EVENTS_VERSION:
         raise ProtocolError(f"event version must be {EVENTS_VERSION}, got {version!r}")
     name = values.pop("type", None)
-    if name not in _TYPES:
+    if not isinstance(name, str) or name not in _TYPES:
         raise ProtocolError(f"unknown event type {name!r}")
     try:
         event: Event = _TYPES[name](**values)
