@@ -36,6 +36,7 @@ export class Call {
     /** @type {MediaStream | null} */ this.microphone = null;
     /** @type {LevelMeter | null} */ this.meter = null;
     /** @type {AvatarPeer | null} */ this.peer = null;
+    /** @type {AvatarPeer | null} */ this.lost = null; // kept until another took over
     /** @type {import("./peer.js").Session | null} */ this.session = null;
     /** @type {RTCIceServer[]} */ this.servers = [];
     this.over = false;
@@ -127,6 +128,7 @@ export class Call {
     removeEventListener("online", this.onOnline);
     removeEventListener("offline", this.onOffline);
     this.wake?.();
+    this.lost?.drop();
     if (this.peer?.session) this.peer.close();
     else {
       this.peer?.drop();
@@ -188,6 +190,8 @@ export class Call {
       throw error;
     }
     if (this.over) return peer.close();
+    this.lost?.drop();
+    this.lost = null;
     this.session = peer.session;
     this.view.onState("live");
   }
@@ -195,7 +199,7 @@ export class Call {
   #networkIsBack() {
     if (this.comingBack) this.wake?.();
     else if (!this.over && this.session) {
-      this.peer?.drop();
+      this.peer?.leave();
       void this.#comeBack();
     }
   }
@@ -204,6 +208,7 @@ export class Call {
   async #comeBack() {
     if (this.over || this.comingBack || !this.session) return;
     this.comingBack = true;
+    this.lost = this.peer;
     this.view.onState("reconnecting");
     const until = performance.now() + COME_BACK_MS;
     try {

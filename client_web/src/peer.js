@@ -21,7 +21,7 @@ export async function iceServers() {
   return (await getJson("v1/ice-servers")).ice_servers;
 }
 
-/** A connection to the avatar. It ends with `close`, `drop` or `onLost`, and is not used again. */
+/** A connection to the avatar. After `close`, `leave` or `onLost` it is not used again. */
 export class AvatarPeer {
   /** @param {Handlers} handlers @param {RTCIceServer[]} servers */
   constructor(handlers, servers) {
@@ -85,11 +85,16 @@ export class AvatarPeer {
     this.#forget();
   }
 
-  /** End the connection and leave the session for another one; idempotent. */
+  /** End the connection but not the session, which another connection has now; idempotent. */
   drop() {
+    this.leave();
+    this.connection.close();
+  }
+
+  /** Hear no more of it. It stays open: a server that hears it close ends the session, before another can take over. */
+  leave() {
     this.closed = true;
     clearTimeout(this.timer);
-    this.connection.close();
   }
 
   /** @param {string} data */
@@ -134,7 +139,7 @@ export class AvatarPeer {
 
   #lost() {
     if (this.closed) return;
-    this.drop();
+    this.leave();
     this.handlers.onLost();
   }
 

@@ -87,7 +87,7 @@ def microphone_wav(target: Path) -> Path:
 
 def call_and_measure(browser: Chromium, server: ServerProcess, *, seconds: float, timecode: bool = True) -> Measured:
     """Open the page, press Start, measure for `seconds`, press Stop."""
-    avatar = server.get("/v1/avatars")["avatars"][0]
+    avatar = server.get("/readyz")["avatar"]
     browser.open(server.url)
     browser.evaluate("document.getElementById('start').click()")
     browser.evaluate(f"{_script('listen.js')}()", timeout_s=20)
