@@ -4,7 +4,7 @@ import { AdviceError, BusyError, request } from "./api.js";
 import { LevelMeter, openMicrophone } from "./microphone.js";
 import { AvatarPeer, iceServers } from "./peer.js";
 
-const COME_BACK_MS = 28_000; // the server keeps a lost session for 30 s
+const COME_BACK_MS = 60_000; // the server keeps a lost session for 30 s; after that a new one begins
 const RETRY_MS = 1000;
 
 /** @typedef {"asking" | "waiting" | "connecting" | "live" | "reconnecting" | "error"} CallState */
