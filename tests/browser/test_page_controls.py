@@ -124,8 +124,8 @@ def test_head_and_eyes_follow_keys_mouse_and_touch(live: Chromium) -> None:
     page.mouse(live, "mousePressed", x, y)
     page.until_control(live, "gaze_rad", [0.25, 0])
     page.mouse(live, "mouseReleased", x, y)
-    touch = {"touchPoints": [{"x": box[0] + box[2] * 0.25, "y": box[1] + box[3] * 0.5}]}
-    live.call("Input.dispatchTouchEvent", type="touchStart", **touch)
+    finger = [{"x": box[0] + box[2] * 0.25, "y": box[1] + box[3] * 0.5}]
+    live.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=finger)
     live.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
     page.until_control(live, "gaze_rad", [-0.25, 0])
     live.evaluate("document.getElementById('gaze').dispatchEvent(new MouseEvent('dblclick'))")
