@@ -1,112 +1,161 @@
-// The page: one button to start, one to stop, and plain words for what happens in between.
+// The page: joins the call with the controls around it.
 
-import { AdviceError, LevelMeter, listMicrophones, openMicrophone } from "./microphone.js";
-import { AvatarPeer } from "./peer.js";
+import { AdviceError, setToken, takeFragment } from "./api.js";
+import { Assistant } from "./assistant.js";
+import { Call } from "./call.js";
+import { element, moveWithArrows } from "./dom.js";
+import { LatencyPanel } from "./latency.js";
+import { Looks } from "./looks.js";
+import { listMicrophones } from "./microphone.js";
+import { PopOut } from "./popout.js";
+import { Room } from "./room.js";
+import { selfTest } from "./selftest.js";
 import { ReceiverStats } from "./stats.js";
 
-/** Allowance for capture, Opus and the packet's own length, before the server hears a sample: an estimate. */
-const CAPTURE_MS = 25;
 const LOOK_EVERY_MS = 1000;
-
-/** @template {HTMLElement} T @param {string} id @returns {T} */
-const element = (id) => /** @type {T} */ (document.getElementById(id));
-
-const video = /** @type {HTMLVideoElement} */ (element("avatar"));
-const start = /** @type {HTMLButtonElement} */ (element("start"));
-const stop = /** @type {HTMLButtonElement} */ (element("stop"));
-const hear = /** @type {HTMLInputElement} */ (element("hear"));
-const device = /** @type {HTMLSelectElement} */ (element("device"));
+const THEME_KEY = "nerf-lipsync-theme";
+const LIVE_WITHIN_MS = 60_000;
 
 const STATES = {
   idle: "Idle. Press Start and speak.",
   asking: "Asking for the microphone …",
+  waiting: "Waiting for a place …",
   connecting: "Connecting …",
   live: "Live. The face follows your voice.",
+  reconnecting: "The connection was lost. Coming back …",
   error: "Stopped.",
 };
+/** @typedef {keyof typeof STATES} State @typedef {"you" | "assistant" | "room"} Tab */
 
-/** @typedef {keyof typeof STATES} State */
+const button = (/** @type {string} */ id) => /** @type {HTMLButtonElement} */ (element(id));
+const checkbox = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (element(id));
+const video = /** @type {HTMLVideoElement} */ (element("avatar"));
+const device = /** @type {HTMLSelectElement} */ (element("device"));
+const start = button("start");
+const stop = button("stop");
+const mute = button("mute");
+const talk = button("talk");
+const popOutButton = button("pop-out");
+const tabs = /** @type {Tab[]} */ (["you", "assistant", "room"]);
 
-/** @param {State} state @param {string} [text] @param {string} [advice] */
-function show(state, text, advice) {
-  document.body.dataset.state = state;
-  element("state").textContent = text ?? STATES[state];
-  element("advice").textContent = advice ?? "";
-  element("advice").hidden = !advice;
+/** @type {Call | null} */ let call = null;
+/** @type {import("./events.js").TimingEvent | null} */ let timing = null;
+/** @type {import("./stats.js").Received | null} */ let received = null;
+/** @type {ReceiverStats | null} */ let stats = null;
+let tab = /** @type {Tab} */ ("you");
+let muted = false;
+
+const invite = takeFragment();
+const latency = new LatencyPanel();
+const popOut = new PopOut(() => /** @type {MediaStream | null} */ (video.srcObject), problem);
+const room = new Room(invite, problem);
+const looks = new Looks({
+  change: (change) => call?.change(change).then(clearProblem, problem) ?? Promise.resolve(),
+  steer: (controls) => call?.steer(controls),
+});
+const assistant = new Assistant({
+  session: liveSession,
+  current: () => call?.session?.id ?? null,
+  send: (message) => call?.peer?.send(message),
+  soundMs: () => (received ? received.soundMs + received.networkMs : 0),
+  onProblem: problem,
+});
+
+/** @param {State} state @param {string} [text] @param {string} [advice] @param {string} [code] */
+function show(state, text, advice, code) {
   const active = state !== "idle" && state !== "error";
+  document.body.dataset.state = state;
+  const speaks = tab === "assistant" ? { live: "Live. Type what it shall say.", idle: "Idle. Press Start, or Say it." }[String(state)] : null;
+  element("state").textContent = text ?? speaks ?? STATES[state];
+  advise(advice, code);
   start.disabled = active;
   stop.disabled = !active;
-  device.disabled = active;
+  popOutButton.disabled = state !== "live";
+  for (const name of tabs) button(`tab-${name}`).disabled = active && name !== tab;
+  if (!active) over();
 }
 
-/** One call, from Start to Stop. */
-class Call {
-  constructor() {
-    /** @type {MediaStream | null} */ this.microphone = null;
-    /** @type {LevelMeter | null} */ this.meter = null;
-    /** @type {import("./events.js").TimingEvent | null} */ this.timing = null;
-    this.over = false;
-    this.timer = 0;
-    this.peer = new AvatarPeer({
-      onMedia: (stream) => { if (video.srcObject !== stream) video.srcObject = stream; },
-      onEvent: (event) => this.onEvent(event),
-      onLost: (error) => this.fail(error),
-    });
-  }
+/** @param {string} [advice] @param {string} [code] */
+function advise(advice, code) {
+  element("advice").textContent = advice ?? "";
+  element("advice").hidden = !advice;
+  if (code === "token-needed") element("token-form").hidden = false;
+}
 
-  async run() {
-    try {
-      show("asking");
-      this.microphone = await openMicrophone(device.value);
-      if (this.over) return this.release();
-      this.microphone.getAudioTracks()[0].addEventListener("ended", () => this.fail(new AdviceError(
-        "The microphone went away.", "Plug it in or choose another, then press Start again.")));
-      this.meter = new LevelMeter(this.microphone, showLevel);
-      void listMicrophones(device);
-      show("connecting");
-      await this.peer.connect(this.microphone);
-      if (this.over) return;
-      show("live");
-      const stats = new ReceiverStats(this.peer.connection);
-      this.timer = setInterval(async () => showFigures(await stats.look(), this.timing), LOOK_EVERY_MS);
-    } catch (error) {
-      this.fail(error);
-    }
-  }
+/** @param {unknown} error something that was asked for cannot be done; the call goes on */
+function problem(error) {
+  if (error instanceof AdviceError) advise(`${error.message} ${error.advice}`, error.code);
+  else advise(String(error));
+}
 
-  /** @param {import("./events.js").ServerEvent} event */
-  onEvent(event) {
-    if (event.type === "timing") this.timing = event;
-    if (event.type === "error" && event.fatal) {
-      const advice = {
-        "engine-lost": "The model is being started again. Press Start in a few seconds.",
-        "server-stopped": "Start it again with `nerf-lipsync serve`, then press Start.",
-      }[event.code] ?? "Press Start to try again.";
-      this.fail(new AdviceError(`The server ended the call: ${event.message}.`, advice));
-    }
-  }
+function clearProblem() {
+  if (document.body.dataset.state === "live") advise();
+}
 
-  /** @param {unknown} error */
-  fail(error) {
-    if (this.over) return;
-    this.end();
-    const known = error instanceof AdviceError;
-    show("error", known ? error.message : "Something went wrong.", known ? error.advice : String(error));
-  }
+function begin() {
+  if (tab === "room" && !room.room) return advise("Make a room first, or open an invite link.");
+  call?.end();
+  latency.clear();
+  timing = received = null;
+  const mine = new Call({
+    source: tab === "assistant" ? "speech" : "microphone",
+    deviceId: device.value,
+    avatar: looks.avatar,
+    controls: { ...looks.controls },
+    room: tab === "room" ? room.room : null,
+    muted: isMuted(),
+  }, {
+    onState: (state, text, advice, code) => { if (call === mine) onState(state, text, advice, code); },
+    onMedia: (stream) => { if (video.srcObject !== stream) { video.srcObject = stream; popOut.update(); } },
+    onEvent: (event) => { if (call === mine) onEvent(event); },
+    onLevel: showLevel,
+  });
+  call = mine;
+  video.muted = !checkbox("hear").checked;
+  void mine.run();
+}
 
-  end() {
-    this.over = true;
-    clearInterval(this.timer);
-    this.peer.close();
-    this.release();
-    video.srcObject = null;
-    showFigures(null, null);
-  }
+/** @type {import("./call.js").CallView["onState"]} */
+function onState(state, text, advice, code) {
+  show(state, text, advice, code);
+  if (state === "connecting") void listMicrophones(device);
+  if (state !== "live" || !call?.peer) return;
+  stats = new ReceiverStats(call.peer.connection);
+}
 
-  release() {
-    this.meter?.close();
-    this.microphone?.getTracks().forEach((track) => track.stop());
-  }
+/** @param {import("./events.js").ServerEvent} event */
+function onEvent(event) {
+  if (event.type === "timing") timing = event;
+  if (event.type === "ready") element("recorded").textContent = event.recorded ? "and this call is recorded" : "and is not stored";
+  if (event.type === "notice" && !event.code.startsWith("peer-")) advise(`${event.message}.`);
+  if (event.type === "notice" && event.code === "engine-back") advise();
+  assistant.onEvent(event);
+  room.onEvent(event);
+}
+
+/** What is left of a call goes. */
+function over() {
+  stats = null;
+  video.srcObject = null;
+  popOut.update();
+  showLevel(0);
+  assistant.end();
+}
+
+/** @returns {Promise<string>} */
+function liveSession() {
+  if (!call || call.over) begin();
+  const mine = call;
+  return new Promise((resolve, reject) => {
+    const until = performance.now() + LIVE_WITHIN_MS;
+    const look = () => {
+      if (mine?.live && mine.session) resolve(mine.session.id);
+      else if (!mine || mine.over) reject(new AdviceError("There is no call.", element("advice").textContent ?? ""));
+      else if (performance.now() > until) reject(new AdviceError("The call has not begun yet.", "Try again when it is live."));
+      else setTimeout(look, 50);
+    };
+    look();
+  });
 }
 
 /** @param {number} level 0..1 */
@@ -115,36 +164,124 @@ function showLevel(level) {
   element("meter").setAttribute("aria-valuenow", String(Math.round(level * 100)));
 }
 
-/** @param {import("./stats.js").Received | null} received @param {import("./events.js").TimingEvent | null} timing */
-function showFigures(received, timing) {
-  const known = received && timing;
-  const total = known ? CAPTURE_MS + received.networkMs + timing.total_ms + received.playoutMs : 0;
-  const milliseconds = (/** @type {number} */ value) => `${Math.round(value)} ms`;
-  element("total").textContent = known ? milliseconds(total) : "–";
-  element("algorithmic").textContent = known ? milliseconds(timing.algorithmic_ms) : "–";
-  element("own").textContent = known ? milliseconds(total - timing.algorithmic_ms) : "–";
-  element("fps").textContent = received ? received.fps.toFixed(1) : "–";
+function isMuted() {
+  return muted || (checkbox("push-to-talk").checked && !talk.classList.contains("held"));
 }
 
-/** @type {Call | null} */
-let call = null;
+function applyMute() {
+  mute.setAttribute("aria-pressed", String(muted));
+  call?.mute(isMuted());
+}
 
-start.addEventListener("click", () => {
-  call = new Call();
-  void call.run();
-});
-stop.addEventListener("click", () => {
-  call?.end();
-  call = null;
-  show("idle");
-  start.focus();
-});
-hear.addEventListener("change", () => { video.muted = !hear.checked; });
-addEventListener("pagehide", () => call?.end());
-navigator.mediaDevices?.addEventListener("devicechange", () => void listMicrophones(device));
+/** @param {boolean} held */
+function hold(held) {
+  talk.classList.toggle("held", held);
+  applyMute();
+}
+
+/** @param {Tab} name */
+function choose(name) {
+  tab = name;
+  for (const one of tabs) {
+    const mine = one === name;
+    button(`tab-${one}`).setAttribute("aria-selected", String(mine));
+    button(`tab-${one}`).tabIndex = mine ? 0 : -1;
+    element(`panel-${one}`).hidden = !mine;
+  }
+  const speaks = name === "assistant";
+  element("sound").querySelectorAll("label[for=device], #device, label:has(#push-to-talk)")
+    .forEach((part) => { /** @type {HTMLElement} */ (part).hidden = speaks; });
+  mute.hidden = element("meter").hidden = element("hear-hint").hidden = speaks;
+  talk.hidden = speaks || !checkbox("push-to-talk").checked;
+  element("hear-hint").hidden = name !== "you";
+  element("hear-words").textContent = { you: "Hear my avatar", assistant: "Hear the assistant", room: "Hear the other one" }[name];
+  checkbox("hear").checked = name !== "you";
+  video.muted = name === "you";
+  if (!call || call.over) show("idle");
+}
+
+function wireCall() {
+  start.addEventListener("click", begin);
+  stop.addEventListener("click", () => {
+    call?.end();
+    call = null;
+    show("idle");
+    start.focus();
+  });
+  mute.addEventListener("click", () => { muted = !muted; applyMute(); });
+  for (const name of ["pointerdown", "pointerup", "pointerleave", "pointercancel"]) {
+    talk.addEventListener(name, () => hold(name === "pointerdown"));
+  }
+  const isField = (/** @type {EventTarget | null} */ target) =>
+    target instanceof HTMLElement && target !== talk && target.matches("button, input, select, textarea, [role=slider]");
+  for (const name of /** @type {const} */ (["keydown", "keyup"])) {
+    addEventListener(name, (event) => {
+      if (event.code !== "Space" || talk.hidden || isField(event.target)) return;
+      event.preventDefault();
+      hold(name === "keydown");
+    });
+  }
+  addEventListener("blur", () => hold(false));
+  checkbox("push-to-talk").addEventListener("change", () => {
+    talk.hidden = !checkbox("push-to-talk").checked;
+    applyMute();
+  });
+  checkbox("hear").addEventListener("change", () => { video.muted = !checkbox("hear").checked; });
+  device.addEventListener("change", () => void call?.changeMicrophone(device.value).catch(problem));
+  popOutButton.addEventListener("click", () => popOut.open());
+}
+
+function wirePage() {
+  const tabButtons = tabs.map((name) => button(`tab-${name}`));
+  tabs.forEach((name) => button(`tab-${name}`).addEventListener("click", () => choose(name)));
+  moveWithArrows(tabButtons, (item) => { if (!(/** @type {HTMLButtonElement} */ (item)).disabled) item.click(); });
+  button("test").addEventListener("click", async () => {
+    button("test").disabled = true;
+    await selfTest(device.value, call?.live ? call.peer?.connection ?? null : null);
+    button("test").disabled = false;
+  });
+  element("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    setToken(checkbox("token").value);
+    checkbox("token").value = "";
+    element("token-form").hidden = true;
+    advise();
+    void load();
+  });
+  const theme = /** @type {HTMLSelectElement} */ (element("theme"));
+  theme.value = localStorage.getItem(THEME_KEY) ?? "";
+  const applyTheme = () => { document.documentElement.dataset.theme = theme.value; };
+  theme.addEventListener("change", () => { localStorage.setItem(THEME_KEY, theme.value); applyTheme(); });
+  applyTheme();
+  addEventListener("pagehide", () => call?.end());
+  navigator.mediaDevices?.addEventListener("devicechange", () => void listMicrophones(device));
+}
+
+async function load() {
+  try {
+    await Promise.all([looks.load(), assistant.load()]);
+  } catch (error) {
+    problem(error);
+  }
+}
+
+async function look() {
+  const mine = stats;
+  if (!mine || !call?.live) return;
+  const seen = await mine.look();
+  if (mine !== stats) return;
+  received = seen;
+  latency.add(seen, timing);
+}
+
+wireCall();
+wirePage();
+choose(invite ? "room" : "you");
+show("idle", invite ? "You are invited. Press Start to join." : undefined);
+setInterval(() => void look(), LOOK_EVERY_MS);
 void listMicrophones(device);
-show("idle");
+void load();
 
-// For tests and the curious: the present connection.
-Object.defineProperty(globalThis, "avatarConnection", { get: () => call?.peer.connection ?? null });
+// For tests and the curious.
+Object.defineProperty(globalThis, "avatarConnection", { get: () => call?.peer?.connection ?? null });
 Object.defineProperty(globalThis, "avatarCall", { get: () => call });

@@ -1,13 +1,6 @@
 // The microphone: asking for it, listing what there is, and how loud it is.
 
-/** A failure with advice for the person in front of the page. */
-export class AdviceError extends Error {
-  /** @param {string} title @param {string} advice */
-  constructor(title, advice) {
-    super(title);
-    this.advice = advice;
-  }
-}
+import { AdviceError } from "./api.js";
 
 /**
  * Ask for a microphone.
@@ -33,14 +26,14 @@ function adviceFor(error) {
   switch (error.name) {
     case "NotAllowedError":
       return new AdviceError("The microphone is blocked.",
-        "Allow it in the browser's address bar (the camera or lock symbol), then press Start again.");
+        "Allow it in the browser's address bar (the camera or lock symbol), then press Start again.", "microphone-blocked");
     case "NotFoundError":
     case "OverconstrainedError":
       return new AdviceError("No microphone was found.",
-        "Plug one in or choose another in the list, then press Start again.");
+        "Plug one in or choose another in the list, then press Start again.", "no-microphone");
     case "NotReadableError":
       return new AdviceError("The microphone cannot be opened.",
-        "Another program may be using it. Close that program, then press Start again.");
+        "Another program may be using it. Close that program, then press Start again.", "microphone-taken");
     default:
       return new AdviceError("The microphone cannot be opened.", error.message);
   }

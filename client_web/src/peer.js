@@ -1,90 +1,106 @@
-// One session with the server: SDP offer and answer over HTTP, media and events over WebRTC.
+// One WebRTC connection to a session: an SDP offer and answer over HTTP, media and events over WebRTC.
 
+import { AdviceError, getJson, postJson, request } from "./api.js";
 import { decode } from "./events.js";
-import { AdviceError } from "./microphone.js";
 
-const GATHERING_MS = 2000;
+const GATHERING_MS = 1500;
 const CONNECTING_MS = 15000;
-
-/** @returns {Record<string, string>} the token comes as #token=... so that it reaches no log */
-export function authorization() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  return token ? { Authorization: `Bearer ${token}` } : {};
-}
+const GIVE_UP_MS = 3000; // "disconnected" may heal by itself
 
 /**
  * @typedef {object} Handlers
  * @property {(stream: MediaStream) => void} onMedia
  * @property {(event: import("./events.js").ServerEvent) => void} onEvent
- * @property {(error: AdviceError) => void} onLost after having been connected
+ * @property {() => void} onLost after having been connected
  */
 
-/** A connection to the avatar. */
+/** @typedef {{id: string, resumeToken: string, avatar: string}} Session */
+
+/** @returns {Promise<RTCIceServer[]>} */
+export async function iceServers() {
+  return (await getJson("v1/ice-servers")).ice_servers;
+}
+
+/** A connection to the avatar. After `close`, `leave` or `onLost` it is not used again. */
 export class AvatarPeer {
-  /** @param {Handlers} handlers */
-  constructor(handlers) {
+  /** @param {Handlers} handlers @param {RTCIceServer[]} servers */
+  constructor(handlers, servers) {
     this.handlers = handlers;
-    this.connection = new RTCPeerConnection({ iceServers: [], bundlePolicy: "max-bundle" });
+    this.relayed = servers.length > 0;
+    this.connection = new RTCPeerConnection({ iceServers: servers, bundlePolicy: "max-bundle" });
     this.media = new MediaStream();
-    /** @type {string | null} */
-    this.location = null;
+    this.channel = this.connection.createDataChannel("events", { ordered: true });
+    /** @type {Session | null} */ this.session = null;
     this.closed = false;
+    this.timer = 0;
   }
 
   /**
    * Connect; resolves when media flows.
-   * @param {MediaStream} microphone
+   * @param {MediaStream | null} microphone null: only look and listen
+   * @param {string} path where the offer goes: "v1/sessions", or a session's "…/resume"
+   * @param {object} options more members of the offer
    */
-  async connect(microphone) {
-    const { connection } = this;
+  async connect(microphone, path, options) {
+    const { connection, channel } = this;
     connection.addEventListener("track", ({ track }) => {
       this.media.addTrack(track);
       this.handlers.onMedia(this.media);
     });
-    const channel = connection.createDataChannel("events", { ordered: true });
     channel.addEventListener("message", ({ data }) => this.#receive(data));
     channel.addEventListener("close", () => this.#lost());
-    connection.addTransceiver(microphone.getAudioTracks()[0], { direction: "sendrecv", streams: [microphone] });
+    const track = microphone?.getAudioTracks()[0];
+    if (microphone && track) connection.addTransceiver(track, { direction: "sendrecv", streams: [microphone] });
+    else connection.addTransceiver("audio", { direction: "recvonly" });
     connection.addTransceiver("video", { direction: "recvonly" });
     await connection.setLocalDescription(await connection.createOffer());
     await this.#gathered();
-    const answer = await this.#post(/** @type {RTCSessionDescription} */ (connection.localDescription).sdp);
+    const sdp = /** @type {RTCSessionDescription} */ (connection.localDescription).sdp;
+    const answer = await postJson(path, { sdp, type: "offer", ...options });
+    this.session = { id: answer.id, resumeToken: answer.resume_token, avatar: answer.avatar };
     if (this.closed) return this.#forget();
-    await connection.setRemoteDescription(answer);
+    await connection.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     await this.#connected();
     connection.addEventListener("connectionstatechange", () => this.#watch());
+    this.#watch();
+  }
+
+  /** @param {object} message to the session, by the events channel; false if it is not open */
+  send(message) {
+    if (this.channel.readyState !== "open") return false;
+    this.channel.send(JSON.stringify(message));
+    return true;
+  }
+
+  /** @param {MediaStreamTrack} track another microphone */
+  async replaceMicrophone(track) {
+    const sender = this.connection.getSenders().find((one) => one.track?.kind === "audio");
+    await sender?.replaceTrack(track);
   }
 
   /** End the session; idempotent. */
   close() {
     if (this.closed) return;
-    this.closed = true;
-    this.connection.close();
+    this.drop();
     this.#forget();
+  }
+
+  /** End the connection but not the session, which another connection has now; idempotent. */
+  drop() {
+    this.leave();
+    this.connection.close();
+  }
+
+  /** Hear no more of it. It stays open: a server that hears it close ends the session, before another can take over. */
+  leave() {
+    this.closed = true;
+    clearTimeout(this.timer);
   }
 
   /** @param {string} data */
   #receive(data) {
     const event = decode(data);
     if (event) this.handlers.onEvent(event);
-  }
-
-  /** @param {string} sdp @returns {Promise<RTCSessionDescriptionInit>} */
-  async #post(sdp) {
-    let response;
-    try {
-      response = await fetch("v1/sessions", {
-        method: "POST",
-        headers: { "Content-Type": "application/json", ...authorization() },
-        body: JSON.stringify({ sdp, type: "offer" }),
-      });
-    } catch {
-      throw new AdviceError("The server does not answer.", "See whether `nerf-lipsync serve` is still running.");
-    }
-    if (!response.ok) throw await adviceFor(response);
-    this.location = response.headers.get("Location");
-    const { sdp: answer } = await response.json();
-    return { type: "answer", sdp: answer };
   }
 
   #gathered() {
@@ -99,12 +115,14 @@ export class AvatarPeer {
 
   #connected() {
     const { connection } = this;
+    const advice = this.relayed
+      ? "Neither the direct way nor the server's TURN relay let the media through. Try another network."
+      : "A firewall may block UDP. Allow UDP to the server, or let its operator add a TURN relay (--turn-url).";
     return new Promise((resolve, reject) => {
-      const refuse = () => reject(new AdviceError("No media connection to the server.",
-        "A firewall may block UDP between this browser and the server."));
+      const refuse = () => reject(new AdviceError("No media connection to the server.", advice, "no-udp"));
       const look = () => {
         if (connection.connectionState === "connected") resolve(undefined);
-        else if (connection.connectionState === "failed") refuse();
+        else if (["failed", "closed"].includes(connection.connectionState)) refuse();
       };
       connection.addEventListener("connectionstatechange", look);
       setTimeout(refuse, CONNECTING_MS);
@@ -113,33 +131,21 @@ export class AvatarPeer {
   }
 
   #watch() {
-    if (["failed", "closed"].includes(this.connection.connectionState)) this.#lost();
+    const state = this.connection.connectionState;
+    clearTimeout(this.timer);
+    if (["failed", "closed"].includes(state)) this.#lost();
+    else if (state === "disconnected") this.timer = setTimeout(() => this.#lost(), GIVE_UP_MS);
   }
 
   #lost() {
     if (this.closed) return;
-    this.handlers.onLost(new AdviceError("The connection was lost.", "Press Start to connect again."));
+    this.leave();
+    this.handlers.onLost();
   }
 
   #forget() {
-    if (!this.location) return;
-    void fetch(this.location, { method: "DELETE", keepalive: true, headers: authorization() }).catch(() => undefined);
-    this.location = null;
-  }
-}
-
-/** @param {Response} response */
-async function adviceFor(response) {
-  const problem = await response.json().catch(() => ({}));
-  const wait = Number(response.headers.get("Retry-After") ?? 5);
-  switch (problem.code) {
-    case "busy":
-      return new AdviceError("Someone else is speaking with the avatar.", `Try again in ${wait} seconds.`);
-    case "not-ready":
-      return new AdviceError("The avatar is still being loaded.", `Try again in ${wait} seconds.`);
-    case "token-needed":
-      return new AdviceError("This server asks for a token.", "Open the page with #token=... at the end of its address.");
-    default:
-      return new AdviceError("The server refused the call.", problem.detail ?? `HTTP status ${response.status}`);
+    if (!this.session) return;
+    void request("DELETE", `v1/sessions/${this.session.id}`, undefined, { keepalive: true }).catch(() => undefined);
+    this.session = null;
   }
 }

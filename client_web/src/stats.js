@@ -4,8 +4,13 @@
  * @typedef {object} Received
  * @property {number} fps decoded frames a second since the last look
  * @property {number} playoutMs mean time in the browser's video jitter buffer and decoder since the last look
+ * @property {number} soundMs mean time in the browser's audio jitter buffer since the last look
  * @property {number} networkMs half a round trip
  * @property {number | null} avOffsetMs video minus audio playout time; positive: the picture is ahead
+ * @property {number} kbps picture and sound received since the last look
+ * @property {number} lossShare of the packets since the last look, 0..1
+ * @property {number} dropped frames since the call began
+ * @property {string} route how the media come: "host", "srflx", "prflx" or "relay", and the protocol
  */
 
 /** Looks at one connection every so often. */
@@ -13,7 +18,7 @@ export class ReceiverStats {
   /** @param {RTCPeerConnection} connection */
   constructor(connection) {
     this.connection = connection;
-    this.last = { frames: 0, delay: 0, emitted: 0, decode: 0, time: performance.now() };
+    this.last = totals({}, {});
   }
 
   /** @returns {Promise<Received>} */
@@ -21,30 +26,47 @@ export class ReceiverStats {
     const report = await this.connection.getStats();
     /** @type {any} */ let video = {};
     /** @type {any} */ let audio = {};
-    let roundTrip = 0;
+    /** @type {any} */ let pair = {};
     report.forEach((entry) => {
       if (entry.type === "inbound-rtp" && entry.kind === "video") video = entry;
       if (entry.type === "inbound-rtp" && entry.kind === "audio") audio = entry;
-      if (entry.type === "candidate-pair" && entry.nominated) roundTrip = entry.currentRoundTripTime ?? 0;
+      if (entry.type === "candidate-pair" && entry.nominated && entry.state === "succeeded") pair = entry;
     });
-    const now = {
-      frames: video.framesDecoded ?? 0,
-      delay: video.jitterBufferDelay ?? 0,
-      emitted: video.jitterBufferEmittedCount ?? 0,
-      decode: video.totalDecodeTime ?? 0,
-      time: performance.now(),
-    };
-    const frames = Math.max(1, now.frames - this.last.frames);
-    const emitted = Math.max(1, now.emitted - this.last.emitted);
-    const received = {
-      fps: (1000 * (now.frames - this.last.frames)) / Math.max(1, now.time - this.last.time),
-      playoutMs: (1000 * (now.delay - this.last.delay)) / emitted + (1000 * (now.decode - this.last.decode)) / frames,
-      networkMs: roundTrip * 500,
-      avOffsetMs: avOffset(video, audio),
-    };
+    const now = totals(video, audio);
+    const { last } = this;
+    const since = (/** @type {keyof typeof now} */ name) => now[name] - last[name];
+    const seconds = Math.max(0.001, since("time") / 1000);
+    const local = report.get(pair.localCandidateId);
     this.last = now;
-    return received;
+    return {
+      fps: since("frames") / seconds,
+      playoutMs: (1000 * since("delay")) / Math.max(1, since("emitted"))
+        + (1000 * since("decode")) / Math.max(1, since("frames")),
+      soundMs: (1000 * since("soundDelay")) / Math.max(1, since("soundEmitted")),
+      networkMs: (pair.currentRoundTripTime ?? 0) * 500,
+      avOffsetMs: avOffset(video, audio),
+      kbps: since("bytes") / 125 / seconds,
+      lossShare: Math.max(0, since("lost")) / Math.max(1, since("lost") + since("packets")),
+      dropped: video.framesDropped ?? 0,
+      route: local ? `${local.candidateType}, ${local.protocol}` : "",
+    };
   }
+}
+
+/** @param {any} video @param {any} audio */
+function totals(video, audio) {
+  return {
+    frames: video.framesDecoded ?? 0,
+    delay: video.jitterBufferDelay ?? 0,
+    emitted: video.jitterBufferEmittedCount ?? 0,
+    decode: video.totalDecodeTime ?? 0,
+    soundDelay: audio.jitterBufferDelay ?? 0,
+    soundEmitted: audio.jitterBufferEmittedCount ?? 0,
+    bytes: (video.bytesReceived ?? 0) + (audio.bytesReceived ?? 0),
+    packets: (video.packetsReceived ?? 0) + (audio.packetsReceived ?? 0),
+    lost: (video.packetsLost ?? 0) + (audio.packetsLost ?? 0),
+    time: performance.now(),
+  };
 }
 
 /** @param {any} video @param {any} audio */

@@ -39,7 +39,7 @@ export function decodeTimecode(rgba, size) {
     let count = 0;
     for (let y = top + edge / 4; y < top + edge - edge / 4; y++) {
       for (let x = left + edge / 4; x < left + edge - edge / 4; x++) {
-        sum += rgba[(y * size + x) * 4 + 1];
+        sum += rgba[(y * size + x) * 4 + 1] ?? 0;
         count++;
       }
     }

@@ -15,26 +15,12 @@ import pytest
 
 from tests.browser.chromium import Chromium
 from tests.browser.expected_mouth import mouth_as_expected
-from tests.browser.harness import Measured, call_and_measure, microphone_source, microphone_wav
+from tests.browser.harness import Measured, call_and_measure, microphone_source
 from tests.stream_server.server_process import ServerProcess
-from tests.support.chromium import find_chromium
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 EVENTS = Path(__file__).parents[1] / "data" / "events.json"
-
-
-@pytest.fixture(scope="module")
-def chromium_path() -> str:
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium is installed")
-    return path
-
-
-@pytest.fixture(scope="module")
-def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return microphone_wav(tmp_path_factory.mktemp("sound") / "microphone.wav")
 
 
 @pytest.fixture(scope="module")
@@ -93,38 +79,3 @@ def test_events_are_read_as_python_reads_them(browser: Chromium, server: ServerP
     assert unknown == [None]
     with pytest.raises(RuntimeError, match="version"):
         browser.evaluate(f"{script}({json.dumps([json.dumps({'v': 2, 'type': 'error'})])})")
-
-
-def test_a_lost_server_and_a_busy_one_are_explained(browser: Chromium, chromium_path: str, microphone: Path) -> None:
-    with ServerProcess("--max-sessions", "1") as process:
-        browser.open(process.url)
-        browser.evaluate("document.getElementById('start').click()")
-        browser.wait_for("document.body.dataset.state === 'live'")
-        with Chromium(chromium_path, microphone) as second:
-            second.open(process.url)
-            second.evaluate("document.getElementById('start').click()")
-            second.wait_for("document.body.dataset.state === 'error'")
-            assert "Someone else" in second.evaluate("document.getElementById('state').textContent")
-    browser.wait_for("document.body.dataset.state === 'error'", timeout_s=30)
-    assert "ress Start" in browser.evaluate("document.getElementById('advice').textContent")
-
-
-def test_a_blocked_microphone_is_explained(chromium_path: str, microphone: Path, server: ServerProcess) -> None:
-    with Chromium(chromium_path, microphone, grant=False) as browser:
-        browser.open(server.url)
-        browser.evaluate("document.getElementById('start').click()")
-        browser.wait_for("document.body.dataset.state === 'error'")
-        assert "blocked" in browser.evaluate("document.getElementById('state').textContent")
-        assert "address bar" in browser.evaluate("document.getElementById('advice').textContent")
-
-
-def test_the_page_can_be_used_from_the_keyboard(browser: Chromium, server: ServerProcess) -> None:
-    browser.open(server.url)
-    order = []
-    for _ in range(3):
-        for kind in ("keyDown", "keyUp"):
-            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        order.append(browser.evaluate("document.activeElement.id"))
-    assert order == ["start", "device", "hear"]
-    assert browser.evaluate("document.querySelector('.badge').textContent") == "synthetic"
-    assert browser.evaluate("document.getElementById('avatar').muted") is True
