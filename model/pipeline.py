@@ -23,6 +23,7 @@ from model.motion_stack import ASSETS
 from model.provenance.consent import ConsentPolicy
 from model.provenance.marker import FrameMarker, MarkSettings
 from model.radiance.camera import HeadPose
+from model.radiance.compositor import Transparent
 from model.radiance.serving import AvatarRenderer
 from model.speech.encoder_graph import best_device
 from model.speech.log_mel import check_audio
@@ -232,6 +233,8 @@ class AvatarPipeline:
         size = self.spec.size
         count = max(0, self.spec.hop_frames - skip)
         frames = np.empty((count, size * 3 // 2, size), np.uint8)
+        backdrop = None if isinstance(control.background, Transparent) else control.background
+        alpha = np.empty((count, size, size), np.uint8) if isinstance(control.background, Transparent) else None
         stage_ms |= {"render": 0.0, "color": 0.0}
         shown, head = motion[skip:].copy(), np.zeros((count, 3), np.float32)
         for i in range(count):
@@ -241,14 +244,17 @@ class AvatarPipeline:
             head[i] = pose.yaw_deg, pose.pitch_deg, pose.roll_deg
             rgba = renderer.render_head(shown[i], pose)
             middle = time.perf_counter()
-            frames[i] = renderer.composite(rgba, control.background, pose)
+            if alpha is not None:
+                frames[i], alpha[i] = renderer.cut_out(rgba, pose)
+            else:
+                frames[i] = renderer.composite(rgba, backdrop, pose)
             stage_ms["render"] += (middle - start) * 1000.0
             stage_ms["color"] += (time.perf_counter() - middle) * 1000.0
         if self.marker is not None:
             start = time.perf_counter()
-            self.marker.mark(frames)
+            self.marker.mark(frames, alpha)
             stage_ms["color"] += (time.perf_counter() - start) * 1000.0
-        return HopOutput(state.next_frame + skip, frames, shown, stage_ms, head)
+        return HopOutput(state.next_frame + skip, frames, shown, stage_ms, head, alpha)
 
     def _animate(
         self, motion: NDArray[np.float32], control: Controls, state: StreamState, frame: int

@@ -12,10 +12,12 @@ from kernels.ray_march import FieldArrays, FrameInputs, RayMarcher
 from model.avatar import Avatar, AvatarConfig
 from model.errors import InputError
 from model.radiance.camera import CanonicalSpace, HeadPose, cam_to_canonical, head_matrix
-from model.radiance.compositor import Backdrop, compose_underlay, resize_area
+from model.radiance.compositor import Backdrop, Background, compose_underlay, resize_area
 from model.radiance.config import MOTION_GAINS, ROTATION_SCALE_RAD
 
 MAX_UNDERLAYS = 16
+BLACK, WHITE = Background(top=(0, 0, 0), bottom=(0, 0, 0)), Background(top=(255, 255, 255), bottom=(255, 255, 255))
+FAINT_ALPHA = 16 / 255  # below it straight color fades to the avatar's own background: it is noise, and not seen
 
 
 class FieldConditioner:
@@ -138,6 +140,22 @@ class AvatarRenderer:
         """Head over torso and background, as I420; the torso as the pose moves it, if it does."""
         under = self.underlay(background or self.background, pose)
         return composite_i420(rgba, under, backend=self._backend)
+
+    def cut_out(
+        self, rgba: NDArray[np.float32], pose: HeadPose | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Head over torso before nothing: I420 (size * 3 // 2, size) of straight color, and alpha (size, size)."""
+        black = self.underlay(BLACK, pose).astype(np.float32)
+        torso = 255 - (self.underlay(WHITE, pose) - black).mean(2)  # alpha is how little the backdrop matters
+        behind = 1 - np.clip(rgba[..., 3:], 0, 1)
+        alpha = 1 - behind * (1 - torso[..., None] / 255)
+        color = rgba[..., :3] * 255 + behind * black
+        shown = np.clip(alpha / FAINT_ALPHA, 0, 1)
+        own = color + (1 - alpha) * self.avatar.config.background.picture(self.size_px)
+        straight = shown * color / np.maximum(alpha, 1 / 255) + (1 - shown) * own
+        opaque = np.ascontiguousarray(np.clip(np.rint(straight), 0, 255), np.uint8)
+        cover = np.asarray(np.clip(np.rint(alpha[..., 0] * 255), 0, 255), np.uint8)
+        return composite_i420(np.zeros_like(rgba), opaque, backend=self._backend), cover
 
     def underlay(self, background: Backdrop, pose: HeadPose | None = None) -> NDArray[np.uint8]:
         """Opaque torso over background (size, size, 3), kept for the few backgrounds in use."""
