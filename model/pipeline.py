@@ -25,6 +25,7 @@ from model.provenance.marker import FrameMarker, MarkSettings
 from model.radiance.camera import HeadPose
 from model.radiance.compositor import Transparent
 from model.radiance.serving import AvatarRenderer
+from model.radiance.upscale import Upscaler
 from model.speech.encoder_graph import best_device
 from model.speech.log_mel import check_audio
 from model.speech.speech_model import PROSODY_SLICE
@@ -89,6 +90,7 @@ class AvatarPipeline:
         views: int = 1,
         backend: Backend = "auto",
         instruction_set: str = "auto",
+        upscale: bool = False,
         marks: MarkSettings | None = None,
         consent_policy: ConsentPolicy | None = None,
     ) -> AvatarPipeline:
@@ -96,6 +98,7 @@ class AvatarPipeline:
 
         `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on a GPU if there
         is one. `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
+        With `upscale` heads are rendered at half the size and enlarged by a network (trained for 512 px).
         Frames are marked as `marks` says; with None, for measurements of the bare picture, they are not.
 
         Raises:
@@ -112,7 +115,12 @@ class AvatarPipeline:
         )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash, policy=consent_policy)
         renderer = AvatarRenderer(
-            loaded, size_px=size, threads=threads, backend=backend, instruction_set=instruction_set
+            loaded,
+            size_px=size,
+            threads=threads,
+            backend=backend,
+            instruction_set=instruction_set,
+            upscaler=Upscaler.load() if upscale else None,
         )
         spec = PipelineSpec(
             avatar=loaded.config.name,

@@ -45,6 +45,7 @@ class RenderOptions:
     views: int = 1
     seed: int = 0
     threads: int = 2
+    upscale: bool = False  # heads at half the size, enlarged by a network
     controls: Controls = field(default_factory=Controls)
     poses: Path | None = None
     motion_out: Path | None = None
@@ -99,6 +100,7 @@ def _load(options: RenderOptions) -> AvatarPipeline:
         temperature=options.temperature,
         smoothing=options.smoothing,
         views=options.views,
+        upscale=options.upscale,
         marks=options.marks,
         consent_policy=options.consent_policy,
     )

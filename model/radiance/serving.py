@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,9 @@ from model.errors import InputError
 from model.radiance.camera import CanonicalSpace, HeadPose, cam_to_canonical, head_matrix
 from model.radiance.compositor import Backdrop, Background, compose_underlay, resize_area
 from model.radiance.config import MOTION_GAINS, ROTATION_SCALE_RAD
+
+if TYPE_CHECKING:
+    from model.radiance.upscale import Upscaler  # torch, which rendering alone does not need
 
 MAX_UNDERLAYS = 16
 BLACK, WHITE = Background(top=(0, 0, 0), bottom=(0, 0, 0)), Background(top=(255, 255, 255), bottom=(255, 255, 255))
@@ -98,7 +103,9 @@ class AvatarRenderer:
         threads: int = 1,
         backend: Backend = "auto",
         instruction_set: str = "auto",
+        upscaler: Upscaler | None = None,
     ) -> None:
+        """With an `upscaler` the head is rendered at half of `size_px` and enlarged; the rest is at full size."""
         self.avatar = avatar
         self.size_px = size_px
         self.conditioner = FieldConditioner(avatar.config, avatar.arrays)
@@ -109,7 +116,9 @@ class AvatarRenderer:
         self._torso = np.asarray(avatar.arrays["torso"], np.uint8)
         self._following = FollowingTorso(avatar, size_px) if "torso_mix" in avatar.arrays else None
         self._underlays: dict[Backdrop, NDArray[np.uint8]] = {}
-        self._rgba = np.empty((size_px, size_px, 4), np.float32)
+        self.upscaler = upscaler
+        self._head_px = size_px if upscaler is None else size_px // 2
+        self._rgba = np.empty((self._head_px, self._head_px, 4), np.float32)
         self.underlay(background or avatar.config.background)
         self.background = background or avatar.config.background
 
@@ -122,6 +131,7 @@ class AvatarRenderer:
             threads=marcher.threads,
             backend=self._backend,
             instruction_set=marcher.instruction_set,
+            upscaler=self.upscaler,
         )
 
     def render(
@@ -132,7 +142,8 @@ class AvatarRenderer:
 
     def render_head(self, motion: NDArray[np.float32], pose: HeadPose) -> NDArray[np.float32]:
         """Premultiplied RGBA (size, size, 4) of the head alone; overwritten by the next call."""
-        return self.marcher.render(self.conditioner.frame_inputs(motion, pose, self.size_px), self._rgba)
+        head = self.marcher.render(self.conditioner.frame_inputs(motion, pose, self._head_px), self._rgba)
+        return head if self.upscaler is None else self.upscaler(head)
 
     def composite(
         self, rgba: NDArray[np.float32], background: Backdrop | None = None, pose: HeadPose | None = None

@@ -53,7 +53,8 @@ class UpscaleNet(nn.Module):
 
     def forward(self, rgba: Tensor) -> Tensor:
         """The enlargement; values may leave 0..1 a little."""
-        return enlarge(rgba) + self.detail(rgba)
+        detail: Tensor = self.detail(rgba)
+        return enlarge(rgba) + detail
 
 
 def enlarge(rgba: Tensor) -> Tensor:

@@ -146,7 +146,9 @@ def _patches(
     config: UpscaleTraining, pairs: Pairs, box: tuple[float, float, float, float], rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """A batch of patches that show some of the head, most of them on mouth or eyes."""
-    px, small, large = config.patch_px, [], []
+    px = config.patch_px
+    small: list[Tensor] = []
+    large: list[Tensor] = []
     while len(small) < config.batch:
         index = int(rng.integers(len(pairs.small)))
         top, left = rng.integers(0, SMALL_PX - px + 1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from stream_server.commands.encoder import Models, Whisper, whisper_path
 if TYPE_CHECKING:
     from model.provenance.credentials import VideoSigner
     from model.radiance.compositor import Backdrop, Transparent
+
+
+UPSCALED_PX = 512
 
 
 def render(
@@ -24,6 +27,10 @@ def render(
     models: Models = None,
     whisper: Whisper = None,
     size: Annotated[int, typer.Option(min=64, max=512, help="picture size in pixels, even")] = 256,
+    heads: Annotated[
+        Literal["auto", "direct", "network"],
+        typer.Option(help="at 512: the field itself, or 256 px enlarged by a network (auto, without a GPU)"),
+    ] = "auto",
     yaw: Annotated[float, typer.Option(min=-30, max=30, help="turns the head, degrees; > 0 to its left")] = 0.0,
     pitch: Annotated[float, typer.Option(min=-20, max=20, help="nods the head, degrees; > 0 down")] = 0.0,
     poses: Annotated[Path | None, typer.Option(help="JSON [[yaw, pitch, roll], ...], a row per frame")] = None,
@@ -87,6 +94,7 @@ def render(
         models=models,
         whisper=whisper_path(whisper),
         size=size,
+        upscale=_upscaled(heads, size),
         steps=steps,
         temperature=temperature,
         smoothing=smoothing,
@@ -128,6 +136,18 @@ def _instance(given: int | None, no_mark: bool) -> int | None:
             raise InputError(f"--instance-id {given} and --no-invisible-mark exclude each other; leave one out")
         return None
     return installation_id(state_folder(os.environ, Path.home())) if given is None else given
+
+
+def _upscaled(heads: str, size: int) -> bool:
+    """Whether heads are rendered at half the size and enlarged."""
+    from model.errors import InputError
+    from model.speech.encoder_graph import best_device
+
+    if heads == "network" and size != UPSCALED_PX:
+        raise InputError(
+            f"--heads network makes {UPSCALED_PX} px, got --size {size}; leave it out or ask for that size"
+        )
+    return heads == "network" or (heads == "auto" and size == UPSCALED_PX and str(best_device()) == "cpu")
 
 
 def _backdrop(background: str, blurred: bool, transparent: bool) -> Backdrop | Transparent | None:

@@ -137,7 +137,8 @@ def test_a_picture_on_its_side_is_turned_or_refused(
     assert "turn the video upright" in said or "no face" in said or "the face is seen in" in said
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
 def test_4k_at_60_pictures_a_second_is_scaled_and_thinned_out(tmp_path: Path, task: Path, frames: Frames) -> None:
     def show(k: int) -> NDArray[np.uint8]:
         wide = np.full((2160, 3840, 3), 90, np.uint8)
