@@ -23,7 +23,9 @@ from model.motion_stack import ASSETS
 from model.provenance.consent import ConsentPolicy
 from model.provenance.marker import FrameMarker, MarkSettings
 from model.radiance.camera import HeadPose
+from model.radiance.compositor import Transparent
 from model.radiance.serving import AvatarRenderer
+from model.radiance.upscale import Upscaler
 from model.speech.encoder_graph import best_device
 from model.speech.log_mel import check_audio
 from model.speech.speech_model import PROSODY_SLICE
@@ -88,6 +90,7 @@ class AvatarPipeline:
         views: int = 1,
         backend: Backend = "auto",
         instruction_set: str = "auto",
+        upscale: bool = False,
         marks: MarkSettings | None = None,
         consent_policy: ConsentPolicy | None = None,
     ) -> AvatarPipeline:
@@ -95,6 +98,7 @@ class AvatarPipeline:
 
         `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on a GPU if there
         is one. `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
+        With `upscale` heads are rendered at half the size and enlarged by a network (trained for 512 px).
         Frames are marked as `marks` says; with None, for measurements of the bare picture, they are not.
 
         Raises:
@@ -111,7 +115,12 @@ class AvatarPipeline:
         )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash, policy=consent_policy)
         renderer = AvatarRenderer(
-            loaded, size_px=size, threads=threads, backend=backend, instruction_set=instruction_set
+            loaded,
+            size_px=size,
+            threads=threads,
+            backend=backend,
+            instruction_set=instruction_set,
+            upscaler=Upscaler.load() if upscale else None,
         )
         spec = PipelineSpec(
             avatar=loaded.config.name,
@@ -232,6 +241,8 @@ class AvatarPipeline:
         size = self.spec.size
         count = max(0, self.spec.hop_frames - skip)
         frames = np.empty((count, size * 3 // 2, size), np.uint8)
+        backdrop = None if isinstance(control.background, Transparent) else control.background
+        alpha = np.empty((count, size, size), np.uint8) if isinstance(control.background, Transparent) else None
         stage_ms |= {"render": 0.0, "color": 0.0}
         shown, head = motion[skip:].copy(), np.zeros((count, 3), np.float32)
         for i in range(count):
@@ -241,14 +252,17 @@ class AvatarPipeline:
             head[i] = pose.yaw_deg, pose.pitch_deg, pose.roll_deg
             rgba = renderer.render_head(shown[i], pose)
             middle = time.perf_counter()
-            frames[i] = renderer.composite(rgba, control.background, pose)
+            if alpha is not None:
+                frames[i], alpha[i] = renderer.cut_out(rgba, pose)
+            else:
+                frames[i] = renderer.composite(rgba, backdrop, pose)
             stage_ms["render"] += (middle - start) * 1000.0
             stage_ms["color"] += (time.perf_counter() - middle) * 1000.0
         if self.marker is not None:
             start = time.perf_counter()
-            self.marker.mark(frames)
+            self.marker.mark(frames, alpha)
             stage_ms["color"] += (time.perf_counter() - start) * 1000.0
-        return HopOutput(state.next_frame + skip, frames, shown, stage_ms, head)
+        return HopOutput(state.next_frame + skip, frames, shown, stage_ms, head, alpha)
 
     def _animate(
         self, motion: NDArray[np.float32], control: Controls, state: StreamState, frame: int

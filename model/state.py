@@ -16,7 +16,7 @@ from model.motion.mood import NEUTRAL, MoodState, check_mood
 from model.motion.retarget import Retarget
 from model.motion.space import Motion
 from model.motion.voice_gate import GateConfig
-from model.radiance.compositor import Backdrop
+from model.radiance.compositor import Backdrop, Transparent
 from model.radiance.serving import AvatarRenderer
 from model.speech_to_motion import DriveState
 
@@ -59,7 +59,7 @@ class Controls:
     mood_strength: float = 1.0  # 0..1
     head_motion: float = 0.5  # 0..1: how much the head nods and tilts to speech
     gaze_rad: tuple[float, float] | None = None  # yaw to the subject's left, pitch up; None: gaze wanders
-    background: Backdrop | None = None  # None: the avatar's own
+    background: Backdrop | Transparent | None = None  # None: the avatar's own
     ease_s: float = 0.0  # time constant with which the head follows the angles; 0: at once
 
     def __post_init__(self) -> None:
@@ -121,3 +121,5 @@ class HopOutput:
     """mel (with voice activity), encoder, sampler (with the latents' decoder), decode (what finishes motion), render,
     color; shared work divided by the batch."""
     head_deg: NDArray[np.float32] | None = None  # (n, 3): yaw, pitch, roll as shown
+    alpha: NDArray[np.uint8] | None = None
+    """(n, size, size) where the background is transparent; the frames' color is then straight."""

@@ -51,6 +51,7 @@ class AnalysisSettings:
     min_frames: int = 25
     min_eye_distance_px: float = 24.0
     max_yaw_deg: float = 40.0
+    max_roll_deg: float = 45.0  # of the clip's median frame, beyond which it is refused
     profile_share: float = 0.25  # of the frames beyond `max_yaw_deg` from which a clip is refused
     rival_share: float = 0.2  # of the frames with a second face from which a clip is refused
     check_sync: bool = True
@@ -135,12 +136,14 @@ def _analyse_stretch(
     pose = estimate_head_pose(
         landmarks, shape, size=(clip.width, clip.height), intrinsics=_given_intrinsics(clip, settings)
     )
+    _refuse_tilted(source, pose, settings)
     _refuse_profiles(source, pose, settings)
     points = filter_points(canonical_points(landmarks, pose, shape))
     calibration = calibrate_speaker(points)
     motion = calibration.motion(points, space)
     audio = clip.audio[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
-    audio, sync, notes = _in_sync(source, space.lip_opening(motion), audio, settings)
+    silent = Note.NO_SOUND in clip.notes
+    audio, sync, notes = _in_sync(source, space.lip_opening(motion), audio, settings, judged=not silent)
     crop = plan_crop(landmarks, (clip.height, clip.width))
     flow = _flow(clip, landmarks, first, last, settings)
     if not found.all():
@@ -176,6 +179,16 @@ def _refuse_small(source: ClipSource, landmarks: NDArray[np.float32], settings: 
         raise ClipError(Problem.FACE_TOO_SMALL, text)
 
 
+def _refuse_tilted(source: ClipSource, pose: HeadPose, settings: AnalysisSettings) -> None:
+    roll = float(np.median(pose.angles_deg[:, 2]))
+    if abs(roll) > settings.max_roll_deg:
+        text = (
+            f"{source.video.name}: the head lies at {roll:.0f} degrees; the picture seems to be stored on its side and "
+            "does not say so: turn the video upright"
+        )
+        raise ClipError(Problem.ON_ITS_SIDE, text)
+
+
 def _refuse_profiles(source: ClipSource, pose: HeadPose, settings: AnalysisSettings) -> None:
     yaw = pose.angles_deg[:, 0]
     share = float((np.abs(yaw) > settings.max_yaw_deg).mean())
@@ -196,14 +209,19 @@ def _given_intrinsics(clip: VideoClip, settings: AnalysisSettings) -> Intrinsics
 
 
 def _in_sync(
-    source: ClipSource, opening: NDArray[np.float32], audio: NDArray[np.int16], settings: AnalysisSettings
+    source: ClipSource,
+    opening: NDArray[np.float32],
+    audio: NDArray[np.int16],
+    settings: AnalysisSettings,
+    *,
+    judged: bool,
 ) -> tuple[NDArray[np.int16], SyncResult | None, tuple[str, ...]]:
     """The sound moved into sync.
 
     Raises:
         ClipError: It is further off than can be mended.
     """
-    if not settings.check_sync:
+    if not (settings.check_sync and judged):
         return audio, None, ()
     result = measure_sync(opening, audio, settings.sync)
     if not result.judged:

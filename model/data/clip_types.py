@@ -27,6 +27,7 @@ class Problem(StrEnum):
     NO_FACE = "no face"
     TWO_FACES = "two faces"
     PROFILE = "profile"
+    ON_ITS_SIDE = "on its side"
     FACE_TOO_SMALL = "face too small"
     FACE_LOST = "face lost"
     OUT_OF_SYNC = "out of sync"
@@ -53,6 +54,7 @@ class Note(StrEnum):
     SHIFTED = "audio shifted into sync"
     INTERLACED = "interlaced lines kept"
     SYNC_UNJUDGED = "too little speech to judge sync"
+    NO_SOUND = "no sound, none needed"
 
 
 class ClipError(InputError):

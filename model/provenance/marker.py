@@ -49,8 +49,8 @@ class FrameMarker:
         self._invisible: InvisibleMark | None = None
         self._renew()
 
-    def mark(self, frames: NDArray[np.uint8]) -> None:
-        """Mark frames (n, size * 3 // 2, size) in place."""
+    def mark(self, frames: NDArray[np.uint8], alpha: NDArray[np.uint8] | None = None) -> None:
+        """Mark frames (n, size * 3 // 2, size) in place; the label is opaque in their alpha (n, size, size)."""
         if time.monotonic() > self._check_at:
             self._renew()
         for frame in frames:
@@ -58,6 +58,10 @@ class FrameMarker:
                 self.visible.draw(frame)
             if self._invisible is not None:
                 self._invisible.embed(frame[: self._size])
+
+        if alpha is not None and self.visible is not None:
+            left, top, right, bottom = self.visible.box
+            alpha[:, top:bottom, left:right] = 255
 
     def _renew(self) -> None:
         self._check_at = time.monotonic() + _DAY_CHECK_S

@@ -65,6 +65,11 @@ class PictureBackground:
         return small if self.blur_share == 0 else blurred(small, self.blur_share * size_px)
 
 
+@dataclass(frozen=True, slots=True)
+class Transparent:
+    """Nothing behind the avatar: frames come with alpha (`AvatarRenderer.cut_out`)."""
+
+
 Backdrop = Background | PictureBackground
 
 
@@ -75,9 +80,8 @@ def compose_underlay(
 ) -> NDArray[np.uint8]:
     """Opaque (size, size, 3) uint8 picture of torso over background."""
     layer = resize_area(torso.astype(np.float32), size_px)
-    return np.clip(np.rint(layer[..., :3] + (1 - layer[..., 3:] / 255) * background.picture(size_px)), 0, 255).astype(
-        np.uint8
-    )
+    picture = np.rint(layer[..., :3] + (1 - layer[..., 3:] / 255) * background.picture(size_px))
+    return np.ascontiguousarray(np.clip(picture, 0, 255), np.uint8)
 
 
 def blurred(picture: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +14,15 @@ from kernels.ray_march import FieldArrays, FrameInputs, RayMarcher
 from model.avatar import Avatar, AvatarConfig
 from model.errors import InputError
 from model.radiance.camera import CanonicalSpace, HeadPose, cam_to_canonical, head_matrix
-from model.radiance.compositor import Backdrop, compose_underlay, resize_area
+from model.radiance.compositor import Backdrop, Background, compose_underlay, resize_area
 from model.radiance.config import MOTION_GAINS, ROTATION_SCALE_RAD
 
+if TYPE_CHECKING:
+    from model.radiance.upscale import Upscaler  # torch, which rendering alone does not need
+
 MAX_UNDERLAYS = 16
+BLACK, WHITE = Background(top=(0, 0, 0), bottom=(0, 0, 0)), Background(top=(255, 255, 255), bottom=(255, 255, 255))
+FAINT_ALPHA = 16 / 255  # below it straight color fades to the avatar's own background: it is noise, and not seen
 
 
 class FieldConditioner:
@@ -96,7 +103,9 @@ class AvatarRenderer:
         threads: int = 1,
         backend: Backend = "auto",
         instruction_set: str = "auto",
+        upscaler: Upscaler | None = None,
     ) -> None:
+        """With an `upscaler` the head is rendered at half of `size_px` and enlarged; the rest is at full size."""
         self.avatar = avatar
         self.size_px = size_px
         self.conditioner = FieldConditioner(avatar.config, avatar.arrays)
@@ -107,7 +116,9 @@ class AvatarRenderer:
         self._torso = np.asarray(avatar.arrays["torso"], np.uint8)
         self._following = FollowingTorso(avatar, size_px) if "torso_mix" in avatar.arrays else None
         self._underlays: dict[Backdrop, NDArray[np.uint8]] = {}
-        self._rgba = np.empty((size_px, size_px, 4), np.float32)
+        self.upscaler = upscaler
+        self._head_px = size_px if upscaler is None else size_px // 2
+        self._rgba = np.empty((self._head_px, self._head_px, 4), np.float32)
         self.underlay(background or avatar.config.background)
         self.background = background or avatar.config.background
 
@@ -120,6 +131,7 @@ class AvatarRenderer:
             threads=marcher.threads,
             backend=self._backend,
             instruction_set=marcher.instruction_set,
+            upscaler=self.upscaler,
         )
 
     def render(
@@ -130,7 +142,8 @@ class AvatarRenderer:
 
     def render_head(self, motion: NDArray[np.float32], pose: HeadPose) -> NDArray[np.float32]:
         """Premultiplied RGBA (size, size, 4) of the head alone; overwritten by the next call."""
-        return self.marcher.render(self.conditioner.frame_inputs(motion, pose, self.size_px), self._rgba)
+        head = self.marcher.render(self.conditioner.frame_inputs(motion, pose, self._head_px), self._rgba)
+        return head if self.upscaler is None else self.upscaler(head)
 
     def composite(
         self, rgba: NDArray[np.float32], background: Backdrop | None = None, pose: HeadPose | None = None
@@ -138,6 +151,22 @@ class AvatarRenderer:
         """Head over torso and background, as I420; the torso as the pose moves it, if it does."""
         under = self.underlay(background or self.background, pose)
         return composite_i420(rgba, under, backend=self._backend)
+
+    def cut_out(
+        self, rgba: NDArray[np.float32], pose: HeadPose | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Head over torso before nothing: I420 (size * 3 // 2, size) of straight color, and alpha (size, size)."""
+        black = self.underlay(BLACK, pose).astype(np.float32)
+        torso = 255 - (self.underlay(WHITE, pose) - black).mean(2)  # alpha is how little the backdrop matters
+        behind = 1 - np.clip(rgba[..., 3:], 0, 1)
+        alpha = 1 - behind * (1 - torso[..., None] / 255)
+        color = rgba[..., :3] * 255 + behind * black
+        shown = np.clip(alpha / FAINT_ALPHA, 0, 1)
+        own = color + (1 - alpha) * self.avatar.config.background.picture(self.size_px)
+        straight = shown * color / np.maximum(alpha, 1 / 255) + (1 - shown) * own
+        opaque = np.ascontiguousarray(np.clip(np.rint(straight), 0, 255), np.uint8)
+        cover = np.asarray(np.clip(np.rint(alpha[..., 0] * 255), 0, 255), np.uint8)
+        return composite_i420(np.zeros_like(rgba), opaque, backend=self._backend), cover
 
     def underlay(self, background: Backdrop, pose: HeadPose | None = None) -> NDArray[np.uint8]:
         """Opaque torso over background (size, size, 3), kept for the few backgrounds in use."""

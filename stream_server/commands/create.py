@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stream_server.commands import prepare
+from stream_server.commands.create_consent import given_consent
 
 if TYPE_CHECKING:
     from model.provenance.consent import Consent
@@ -23,10 +23,6 @@ LEAST_S = {"adapt": 2.0}
 LEAST_OTHERWISE_S = 20.0
 HOLD_OUT_EVERY = 10
 LEAST_CLIPS_TO_HOLD_OUT = 4
-WHY_CONSENT = (
-    "an avatar shows a person, so it needs that person's consent: give --consent-person NAME, --consent-by WHO, "
-    "--consent-date YYYY-MM-DD and --consent-statement TEXT"
-)
 
 
 def create(
@@ -36,6 +32,9 @@ def create(
         Literal["adapt", "preview", "standard", "paper"],
         typer.Option(help="adapt: a minute, one clip; preview: 5 minutes, 128 px; standard: 40 minutes"),
     ] = "standard",
+    consent_file: Annotated[
+        Path | None, typer.Option("--consent", help="JSON file of the consent, instead of the next six options")
+    ] = None,
     consent_person: Annotated[str, typer.Option(help="who is shown")] = "",
     consent_by: Annotated[str, typer.Option(help="who agreed")] = "",
     consent_date: Annotated[str, typer.Option(help="when, YYYY-MM-DD")] = "",
@@ -50,18 +49,21 @@ def create(
     start_from: Annotated[Path | None, typer.Option(help="avatar to start from; the shipped one")] = None,
     face_landmarker: prepare.Landmarker = None,
     segmenter: prepare.SegmenterFile = None,
+    head_model: prepare.HeadFolder = None,
     overwrite: Annotated[bool, typer.Option(help="replace an avatar that is there")] = False,
 ) -> None:
     """An avatar from video. The same command continues an interrupted one; OUT appears when it is whole."""
     import torch
 
-    consent = _consent(consent_person, consent_by, consent_date, consent_statement, consent_scope, consent_expires)
+    consent = given_consent(
+        consent_file, consent_person, consent_by, consent_date, consent_statement, consent_scope, consent_expires
+    )
     _refuse_existing(out, overwrite)
     torch.set_num_threads(threads)
     folder = work or out.with_name(out.name + ".work")
     partial = folder / "avatar.partial"
     try:
-        prepared = _prepared(videos, folder, face_landmarker, segmenter)
+        prepared = _prepared(videos, folder, face_landmarker, segmenter, head_model)
         held_out = _held_out(prepared, preset)
         shutil.rmtree(partial, ignore_errors=True)
         began = time.monotonic()
@@ -76,27 +78,11 @@ def create(
     typer.echo(f"{out}: ready; nerf-lipsync serve --avatar {out}; quality: {out / 'report.html'}")
 
 
-def _consent(person: str, by: str, date: str, statement: str, scope: str, expires: str | None) -> Consent:
-    from model.errors import InputError
-    from model.provenance.consent import Consent, validate_consent
-
-    if not all(text.strip() for text in (person, by, date, statement)):
-        raise InputError(WHY_CONSENT)
-    file = Path(statement)
-    text = file.read_text(encoding="utf-8") if len(statement) < 200 and file.is_file() else statement
-    consent = Consent(person=person, statement=text, given_by=by, date=date, scope=scope, expires=expires)
-    validate_consent(consent)
-    today = dt.datetime.now(dt.UTC).date()  # as `check_consent` has it: said now, not after the training
-    if dt.date.fromisoformat(consent.date) > today:
-        raise InputError(f"the consent is dated {consent.date}, and today is {today} (UTC)")
-    if consent.expires is not None and dt.date.fromisoformat(consent.expires) < today:
-        raise InputError(f"the consent expired on {consent.expires}; ask {by} to renew it")
-    return consent
-
-
 def _refuse_existing(out: Path, overwrite: bool) -> None:
     from model.errors import InputError
 
+    if not out.name or out.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise InputError(f"--out {out} is the current folder or one above it; name a new folder for the avatar")
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists; give another --out, or --overwrite to replace it")
     if out.exists() and not (out / "avatar.json").is_file():
@@ -114,16 +100,35 @@ def _put(partial: Path, out: Path) -> None:
         new.rename(out)
 
 
-def _prepared(videos: list[Path], folder: Path, face_landmarker: Path | None, segmenter: Path | None) -> Path:
+def _prepared(
+    videos: list[Path],
+    folder: Path,
+    face_landmarker: Path | None,
+    segmenter: Path | None,
+    head_model: Path | None = None,
+) -> Path:
+    """The videos as clips with pictures; says what was unusual about each.
+
+    Sound is not needed: where there is some, it tells whether picture and sound are in step.
+    """
+    from model.data.features import iterate_clips
     from model.data.video_folder import list_videos
 
     prepared = folder / "clips"
     clips = list_videos(videos)
     typer.echo(f"reading {len(clips)} videos; everything is kept in {folder}", err=True)
     options = prepare._shared(
-        out=prepared, face_landmarker=face_landmarker, segmenter=segmenter, pictures=True, timeout_s=3600.0
+        out=prepared,
+        face_landmarker=face_landmarker,
+        segmenter=segmenter,
+        head_model=head_model,
+        pictures=True,
+        timeout_s=3600.0,
     )
-    prepare._prepare("videos", clips, **options)
+    prepare._prepare("videos", clips, need_sound=False, **options)
+    for clip in iterate_clips(prepared):
+        for note in clip.meta["notes"]:
+            typer.echo(f"note: {clip.key}: {note}", err=True)
     return prepared
 
 

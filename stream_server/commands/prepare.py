@@ -212,9 +212,11 @@ def _prepare(
     offline: bool,
     shard_clips: int,
     timeout_s: float,
+    need_sound: bool = True,
 ) -> None:
     from model.data.clip_analysis import AnalysisSettings, analyse_clip
     from model.data.preparing import prepare_clips, write_report
+    from model.data.video import ReadSettings
     from model.errors import InputError
     from model.face.head_shape import load_head_shape
     from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file, sha256_of
@@ -231,6 +233,7 @@ def _prepare(
         focal_px=focal_px,
         check_sync=sync,
         with_pictures=pictures,
+        read=ReadSettings(need_audio=need_sound),
     )
     inputs = {
         "face_landmarker": sha256_of(task_file),
@@ -255,10 +258,12 @@ def _prepare(
             overwrite=overwrite,
             address=address,
         )
-    _say_rejects(out)
+    reasons = _say_rejects(out)
     report = write_report(out, _histograms())
     refused = sum(manifest.rejects.values())
     typer.echo(f"{out}: {manifest.used} clips prepared, {refused} left out; {report}")
+    if len(reasons) == manifest.clips == 1:
+        raise InputError(reasons[0])
     if not manifest.used:
         raise InputError(f"none of {manifest.clips} clips can be used; the reasons stand above and in {report}")
 
@@ -272,20 +277,21 @@ def _head_hash(folder: Path) -> str:
     return sha256_of(folder / "head.npz")
 
 
-def _say_rejects(out: Path, most: int = 20) -> None:
-    """One line for each clip left out."""
+def _say_rejects(out: Path, most: int = 20) -> list[str]:
+    """One line for each clip left out; returns what was wrong with them."""
     from model.data.preparing.records import ShardRecord, read_manifest, read_record
 
-    said = 0
+    reasons: list[str] = []
     for entry in read_manifest(out).shards:
         for clip in read_record(ShardRecord, (out / entry.name).with_suffix(".json")).clips:
             if clip.problem is None:
                 continue
-            said += 1
-            if said <= most:
+            reasons.append(clip.message)
+            if len(reasons) <= most:
                 typer.echo(f"left out: {clip.key}: {clip.problem}: {clip.message}", err=True)
-    if said > most:
-        typer.echo(f"left out: {said - most} more; see report.html", err=True)
+    if len(reasons) > most:
+        typer.echo(f"left out: {len(reasons) - most} more; see report.html", err=True)
+    return reasons
 
 
 def _histograms() -> list[Any]:

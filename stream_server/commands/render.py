@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,15 +12,25 @@ from stream_server.commands.encoder import Models, Whisper, whisper_path
 
 if TYPE_CHECKING:
     from model.provenance.credentials import VideoSigner
+    from model.radiance.compositor import Backdrop, Transparent
+
+
+UPSCALED_PX = 512
 
 
 def render(
     audio: Annotated[Path, typer.Option(help="speech: any file that FFmpeg reads")],
-    out: Annotated[Path, typer.Option(help="MP4 to write (H.264 + AAC)")],
+    out: Annotated[
+        Path, typer.Option(help="MP4 to write (H.264 + AAC); with --transparent .mov, .webm or a new folder")
+    ],
     avatar: Annotated[Path | None, typer.Option(help="avatar folder; the shipped one if not given")] = None,
     models: Models = None,
     whisper: Whisper = None,
     size: Annotated[int, typer.Option(min=64, max=512, help="picture size in pixels, even")] = 256,
+    heads: Annotated[
+        Literal["auto", "direct", "network"],
+        typer.Option(help="at 512: the field itself, or 256 px enlarged by a network (auto, without a GPU)"),
+    ] = "auto",
     yaw: Annotated[float, typer.Option(min=-30, max=30, help="turns the head, degrees; > 0 to its left")] = 0.0,
     pitch: Annotated[float, typer.Option(min=-20, max=20, help="nods the head, degrees; > 0 down")] = 0.0,
     poses: Annotated[Path | None, typer.Option(help="JSON [[yaw, pitch, roll], ...], a row per frame")] = None,
@@ -32,6 +42,11 @@ def render(
     mood: Annotated[str, typer.Option(help="neutral, smile, sad, surprised or angry")] = "neutral",
     mood_strength: Annotated[float, typer.Option(min=0, max=1, help="how much of the mood shows")] = 1.0,
     head_motion: Annotated[float, typer.Option(min=0, max=1, help="how much the head nods and tilts to speech")] = 0.5,
+    background: Annotated[str, typer.Option(help="own (the avatar's), #rrggbb, or a picture file")] = "own",
+    background_blur: Annotated[bool, typer.Option("--background-blur", help="blur the background picture")] = False,
+    transparent: Annotated[
+        bool, typer.Option("--transparent", help="no background: ProRes 4444 (.mov), VP9 (.webm) or PNG files")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, max=64, help="renderer threads")] = 2,
     no_visible_mark: Annotated[bool, typer.Option("--no-visible-mark", help="leave the label out")] = False,
     mark_text: Annotated[str, typer.Option(help="the label: 1..12 of A-Z, 0-9, space, - and .")] = "AI",
@@ -79,6 +94,7 @@ def render(
         models=models,
         whisper=whisper_path(whisper),
         size=size,
+        upscale=_upscaled(heads, size),
         steps=steps,
         temperature=temperature,
         smoothing=smoothing,
@@ -86,7 +102,12 @@ def render(
         seed=seed,
         threads=threads,
         controls=Controls(
-            yaw_deg=yaw, pitch_deg=pitch, mood=mood, mood_strength=mood_strength, head_motion=head_motion
+            yaw_deg=yaw,
+            pitch_deg=pitch,
+            mood=mood,
+            mood_strength=mood_strength,
+            head_motion=head_motion,
+            background=_backdrop(background, background_blur, transparent),
         ),
         poses=poses,
         motion_out=motion_out,
@@ -115,6 +136,30 @@ def mark_instance(given: int | None, no_mark: bool) -> int | None:
             raise InputError(f"--instance-id {given} and --no-invisible-mark exclude each other; leave one out")
         return None
     return installation_id(state_folder(os.environ, Path.home())) if given is None else given
+
+
+def _upscaled(heads: str, size: int) -> bool:
+    """Whether heads are rendered at half the size and enlarged."""
+    from model.errors import InputError
+    from model.speech.encoder_graph import best_device
+
+    if heads == "network" and size != UPSCALED_PX:
+        raise InputError(
+            f"--heads network makes {UPSCALED_PX} px, got --size {size}; leave it out or ask for that size"
+        )
+    return heads == "network" or (heads == "auto" and size == UPSCALED_PX and str(best_device()) == "cpu")
+
+
+def _backdrop(background: str, blurred: bool, transparent: bool) -> Backdrop | Transparent | None:
+    from model.errors import InputError
+    from model.radiance.background_files import read_background
+    from model.radiance.compositor import Transparent
+
+    if not transparent:
+        return read_background(background, blurred=blurred)
+    if background != "own" or blurred:
+        raise InputError("--transparent has nothing behind the avatar; leave --background and --background-blur out")
+    return Transparent()
 
 
 def _signer(chain: Path | None, key: Path | None, tsa: str | None) -> VideoSigner | None:

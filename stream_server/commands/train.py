@@ -11,6 +11,7 @@ from stream_server.commands import (
     train_motion,
     train_rendered,
     train_sync,
+    train_upscale,
     train_views,
 )
 
@@ -31,4 +32,5 @@ def register(parent: typer.Typer) -> None:
     train_sync.register(app)
     train_rendered.register(app)
     train_avatar.register_train(app)
+    train_upscale.register(app)
     parent.add_typer(app, name="train")

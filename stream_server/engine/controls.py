@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +13,6 @@ __all__ = ["EASE_S", "ControlsMaker"]
 EASE_S = 0.12
 """Time constant with which the head follows what is asked: it turns, and does not jump."""
 MOST_PICTURES = 8
-_MOST_PIXELS = 4096 * 4096
-_BLUR_SHARE = 0.03
-_COLOR = re.compile(r"#([0-9a-fA-F]{6})")
 
 
 class ControlsMaker:
@@ -31,6 +27,7 @@ class ControlsMaker:
         self._made: OrderedDict[tuple[str, bool], Any] = OrderedDict()
         self._controls = importlib.import_module("model.state").Controls
         self._compositor = importlib.import_module("model.radiance.compositor")
+        self._background_files = importlib.import_module("model.radiance.background_files")
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """The controls.
@@ -58,25 +55,12 @@ class ControlsMaker:
         return self._made[name, blurred]
 
     def _make(self, name: str, blurred: bool) -> Any:
-        if (match := _COLOR.fullmatch(name)) is not None:
-            rgb = tuple(bytes.fromhex(match.group(1)))
-            return self._compositor.Background(top=rgb, bottom=rgb)
+        if (color := self._background_files.parse_color(name)) is not None:
+            return color
         if name not in self._files:
             known = ", ".join(("own", "#rrggbb", *sorted(self._files)))
             raise ValueError(f"there is no background {name[:40]!r}; known are {known}")
+        picture = self._background_files.read_picture(self._files[name])
         return self._compositor.PictureBackground(
-            _read_picture(self._files[name]), blur_share=_BLUR_SHARE if blurred else 0.0
+            picture, blur_share=self._background_files.BLUR_SHARE if blurred else 0.0
         )
-
-
-def _read_picture(path: Path) -> Any:
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            if stream.width * stream.height > _MOST_PIXELS:
-                raise ValueError(f"background {path.stem}: {stream.width} x {stream.height} is larger than 4096 x 4096")
-            return next(container.decode(stream)).to_ndarray(format="rgb24")
-    except (OSError, IndexError, StopIteration, av.FFmpegError) as error:
-        raise ValueError(f"background {path.stem} cannot be read: {error}") from error

@@ -161,7 +161,7 @@ def test_a_rendering_that_fails_at_its_end_leaves_nothing(
         if until == 14_400:  # the last piece of sound
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("model.render_video._Muxer._write_sound", full)
+    monkeypatch.setattr("model.video_writing.FileWriter._write_sound", full)
     audio = write_wav(tmp_path / "a.wav", np.zeros(4800), 16_000)
     assert render(audio, tmp_path / "o.mp4") == 2
     assert "No space left" in capsys.readouterr().err
