@@ -14,6 +14,7 @@ from stream_server.commands import (
     evaluate_reconstruction,
     evaluate_report,
     evaluate_sync,
+    evaluate_table,
     evaluate_views,
 )
 
@@ -182,5 +183,6 @@ def register(parent: typer.Typer) -> None:
     evaluate_reconstruction.register(app)
     evaluate_report.register(app)
     evaluate_sync.register(app)
+    evaluate_table.register(app)
     evaluate_views.register(app)
     parent.add_typer(app, name="evaluate")
