@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_server.commands import (
+    evaluate_ab,
     evaluate_lips,
     evaluate_marks,
     evaluate_motion,
@@ -177,6 +178,7 @@ def _clips(folder: Path) -> int:
 
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
+    evaluate_ab.register(app)
     evaluate_lips.register(app)
     evaluate_marks.register(app)
     evaluate_motion.register(app)

@@ -39,12 +39,12 @@ def table(
 ) -> None:
     """The paper's Table 1, then every row of ours beside truth and controls, in motion and in pictures; resumable."""
     import torch
-    from model.evaluation.table_page import table_page
 
     from model.evaluation.identity import FaceEmbedder
     from model.evaluation.learned_metrics import LearnedMetrics
     from model.evaluation.protocols import Scorers
     from model.evaluation.table_evaluation import TableEvaluation, evaluate_table
+    from model.evaluation.table_page import table_page
     from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file
     from model.results import write_results
 
