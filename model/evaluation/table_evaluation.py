@@ -59,6 +59,7 @@ class TableEvaluation:
     scorers: Scorers = field(default_factory=lambda: Scorers(LearnedMetrics()))
     clips: int | None = None  # of GRID val for motion; None: all
     picture_clips: int = 6
+    frames: int | None = None  # of each video that is rendered; None: all
     speech_clips: int = 14
     draws: int = 8
     teacher_draws: int = 2
@@ -79,6 +80,7 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
         figures |= _figures(f"{bench.name}_reconstruction", rows, PICTURE_COLUMNS, against=(*AGAINST, ORACLE))
         figures |= _figures(f"{bench.name}_cross", bench.cross(config.work, on_row), CROSS_COLUMNS)
         sizes.append(said)
+    sizes.append(f"pictures: {f'the first {config.frames}' if config.frames else 'all'} frames of each video")
     sizes.append(
         f"controls fitted on {len(maker.recipe['train'])} training clips; "  # type: ignore[arg-type]
         f"{config.draws} samples at temperature 1, of the teacher {config.teacher_draws}"
@@ -112,7 +114,11 @@ def _benches(config: TableEvaluation, maker: RowMaker) -> list[tuple[PictureBenc
     found = []
     if config.capture is not None and config.ict is not None:
         c = ReconstructionEvaluation(
-            capture=config.capture, ict=config.ict, face_landmarker=config.face_landmarker, scorers=config.scorers
+            capture=config.capture,
+            ict=config.ict,
+            frames=config.frames,
+            face_landmarker=config.face_landmarker,
+            scorers=config.scorers,
         )
         said = f"rendered capture, {len(_sequences(config.capture))} sequences, default avatar"
         found.append((PictureBench("capture", c, maker), said))
@@ -122,6 +128,7 @@ def _benches(config: TableEvaluation, maker: RowMaker) -> list[tuple[PictureBenc
             filmed=config.grid / "val",
             made_from=config.made_from,
             keys=keys,
+            frames=config.frames,
             avatar=config.avatar,
             face_landmarker=config.face_landmarker,
             scorers=config.scorers,

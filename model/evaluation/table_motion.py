@@ -23,7 +23,7 @@ from model.evaluation.lip_rows import LIP_METRICS, Method, TrueClip, lip_table
 from model.evaluation.row_store import RowArrays, RowStore
 from model.evaluation.sync_critic import CRITIC_METRICS, CriticPair, load_critic, score_motion
 from model.evaluation.sync_protocol import SAMPLES_PER_FRAME
-from model.evaluation.table_rows import ROW_MEANINGS, RowMaker, Sound
+from model.evaluation.table_rows import RowMaker, Sound
 from model.evaluation.tables import Metric
 from model.motion.space import MOTION_SIZE, MotionSpace
 from model.training.motion_targets import load_motion
@@ -97,14 +97,14 @@ def measure_motion(
         return sounds
 
     def tell(row: str) -> None:
-        if on_row is not None and not rows.has(row):
+        if on_row is not None and not rows.has(maker.key(row)):
             on_row(f"{one.name}: {row}")
 
     tell(TRUTH)
     found = {TRUTH: rows.row(TRUTH, lambda: motion_scores(Method([[t.motion for t in one.truth]]), one, pair))}
-    for row in ROW_MEANINGS:
+    for row in maker.rows:
         tell(row)
-        found[row] = rows.row(row, lambda row=row: motion_scores(maker.motion(row, heard()), one, pair))  # type: ignore[misc]
+        found[row] = rows.row(maker.key(row), lambda row=row: motion_scores(maker.motion(row, heard()), one, pair))  # type: ignore[misc]
     return found
 
 
@@ -143,8 +143,8 @@ def measure_sounds(
         sync = [score_motion(pair, list(draw), pcm) for draw in method.draws]
         return {column: np.mean([draw[column] for draw in sync], 0) for column in _SYNC}
 
-    for row in ROW_MEANINGS:
-        if on_row is not None and not rows.has(row):
+    for row in maker.rows:
+        if on_row is not None and not rows.has(maker.key(row)):
             on_row(f"{name}: {row}")
-        found[row] = rows.row(row, lambda row=row: score(row))  # type: ignore[misc]
+        found[row] = rows.row(maker.key(row), lambda row=row: score(row))  # type: ignore[misc]
     return found

@@ -86,11 +86,11 @@ class RowMaker:
         train: Prepared clips that the controls are fitted on.
         left_out: Keys among them that no control may see: the sounds that are tested.
         draws: Samples of each clip at temperature 1 by the student.
-        teacher_draws: The same by the teacher, whose steps cost twenty-five times as much.
+        teacher_draws: The same by the teacher, whose steps cost twenty-five times as much; 0 leaves its rows out.
     """
 
     def __init__(self, train: Path, *, left_out: Sequence[str] = (), draws: int = 4, teacher_draws: int = 2) -> None:
-        if draws < 2 or teacher_draws < 2:
+        if draws < 2 or teacher_draws == 1 or teacher_draws < 0:
             raise InputError(f"a score of samples needs two draws or more, got {draws} and {teacher_draws}")
         self.train = train
         self.left_out = frozenset(left_out)
@@ -99,11 +99,21 @@ class RowMaker:
         self.drive = SpeechToMotion.load(num_steps=2, temperature=0.0)
 
     @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of all rows that this one makes, in their order."""
+        return tuple(row for row in ROW_MEANINGS if self.teacher_draws or not row.startswith("teacher"))
+
+    def key(self, row: str) -> str:
+        """The name that a row is kept under: the teacher's also says how often it was drawn."""
+        varied = row in SAMPLERS and SAMPLERS[row][0] == "teacher" and SAMPLERS[row][2] > 0
+        return f"{row}, {self.teacher_draws} draws" if varied else row
+
+    @property
     def recipe(self) -> dict[str, object]:
         """Everything that decides a row's motion."""
         weights = {path.stem: read_checkpoint_info(path).content_hash for path in (STUDENT, TEACHER)}
         keys = sorted(clip.key for clip in load_clips(self.train) if clip.key not in self.left_out)
-        return {"weights": weights, "train": keys, "draws": self.draws, "teacher_draws": self.teacher_draws}
+        return {"weights": weights, "train": keys, "draws": self.draws}
 
     def hear(self, keys: Sequence[str], sounds: Sequence[Array], truth: Sequence[Array]) -> list[Sound]:
         """Hear sounds (samples,), -1..1, 16 kHz, each for the T frames of `truth` (T, 32)."""

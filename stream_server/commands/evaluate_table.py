@@ -23,9 +23,12 @@ def table(
     identity: Annotated[Path | None, typer.Option(help="face embedder, ONNX: MobileFaceNet or ArcFace")] = None,
     clips: Annotated[int | None, typer.Option(min=2, help="so many of GRID val for motion; all if not given")] = None,
     picture_clips: Annotated[int, typer.Option(min=2, help="so many of GRID val for pictures")] = 6,
+    frames: Annotated[int | None, typer.Option(min=10, help="so many frames of each video for pictures")] = None,
     speech_clips: Annotated[int, typer.Option(min=2, help="so many sounds of --speech")] = 14,
     draws: Annotated[int, typer.Option(min=2, max=64, help="samples of each clip at temperature 1")] = 8,
-    teacher_draws: Annotated[int, typer.Option(min=2, max=64, help="the same of the teacher")] = 2,
+    teacher_draws: Annotated[
+        int, typer.Option(min=0, max=64, help="the same of the teacher; 0 leaves its rows out")
+    ] = 2,
     face_landmarker: Annotated[
         Path | None,
         typer.Option(
@@ -67,6 +70,7 @@ def table(
         scorers=Scorers(LearnedMetrics(), FaceEmbedder(identity) if identity is not None else None),
         clips=clips,
         picture_clips=picture_clips,
+        frames=frames,
         speech_clips=speech_clips,
         draws=draws,
         teacher_draws=teacher_draws,
@@ -80,6 +84,7 @@ def table(
     }
     command = "nerf-lipsync evaluate table --grid GRID --work WORK"
     command += "".join(f" {text}" for text, value in given.items() if value is not None)
+    command += f" --frames {frames}" if frames is not None else ""
     command += f" --picture-clips {picture_clips} --draws {draws} --teacher-draws {teacher_draws}"
     results = evaluate_table(config, lambda row: typer.echo(f"... {row}", err=True), command=command)
     if json is not None:
