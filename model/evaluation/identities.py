@@ -1,8 +1,8 @@
 """The paper's protocol on corpora of many people: an avatar for each identity, its own clips made again from sound.
 
 VoxCeleb2 names the speaker of every clip: an avatar is adapted to clips of the same speaker that are not tested, and
-the listed clips are made again. LRW names nobody: every clip is an identity of its own, its avatar is adapted to the very
-frames that are made again, and only the motion is new. The two cannot be compared with each other.
+the listed clips are made again. LRW names nobody: every clip is an identity of its own, its avatar is adapted to the
+very frames that are made again, and only the motion is new. The two cannot be compared with each other.
 """
 
 from __future__ import annotations

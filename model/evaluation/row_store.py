@@ -6,6 +6,7 @@ other weights or clips every row is made anew, and older ones stay where they ar
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -20,24 +21,58 @@ from numpy.typing import NDArray
 
 from model.errors import DataError
 
-__all__ = ["RowArrays", "RowStore"]
+__all__ = ["RowArrays", "RowPlace", "RowStore"]
 
 RowArrays = dict[str, NDArray[Any]]
 HASH_DIGITS: Final = 12
 
 
 @dataclass(frozen=True)
+class RowPlace:
+    """Where rows of all recipes are kept, and whether anything may be computed."""
+
+    root: Path
+    finished_only: bool = False
+
+    def open(self, recipe: Mapping[str, object]) -> RowStore:
+        """The rows of one recipe."""
+        return RowStore(self.root, recipe, self.finished_only)
+
+
+@dataclass(frozen=True)
 class RowStore:
-    """A folder of finished rows. `recipe` holds plain values only: it is hashed as JSON and written beside the rows."""
+    """A folder of finished rows.
+
+    `recipe` holds plain values only: it is hashed as JSON and written beside the rows. With `finished_only` nothing is
+    computed: `rows` leaves out what is not there.
+    """
 
     root: Path
     recipe: Mapping[str, object]
+    finished_only: bool = False
 
     @property
     def folder(self) -> Path:
         """Where rows of this recipe lie."""
         text = json.dumps(self.recipe, sort_keys=True)
         return self.root / hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+
+    def rows(
+        self,
+        names: Mapping[str, str],
+        make: Callable[[str], RowArrays],
+        on_row: Callable[[str], None] | None = None,
+    ) -> dict[str, RowArrays]:
+        """Rows in their order; `names`: each row and what it is kept under. `on_row` hears of each that is computed."""
+        found = {}
+        for row, kept_as in names.items():
+            if not self.has(kept_as):
+                if self.finished_only:
+                    continue
+                if on_row is not None:
+                    on_row(row)
+            found[row] = self.row(kept_as, functools.partial(make, row))
+        return found
 
     def row(self, name: str, make: Callable[[], RowArrays]) -> RowArrays:
         """The row as it was kept, or made now and kept, whole or not at all.

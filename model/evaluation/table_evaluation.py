@@ -20,7 +20,7 @@ from model.errors import DataError
 from model.evaluation.learned_metrics import LearnedMetrics
 from model.evaluation.protocols import Scorers
 from model.evaluation.reconstruction import ReconstructionEvaluation
-from model.evaluation.row_store import RowArrays
+from model.evaluation.row_store import RowArrays, RowPlace
 from model.evaluation.table_figures import difference_figures, set_figures
 from model.evaluation.table_motion import (
     MOTION_COLUMNS,
@@ -48,7 +48,7 @@ class TableEvaluation:
     """What to measure, on how much, and where finished rows are kept."""
 
     grid: Path  # prepared `train` and `val`, the latter with pictures where there is an avatar
-    work: Path
+    work: RowPlace
     face_landmarker: Path
     others: Path | None = None  # prepared clips of other speakers
     speech: Path | None = None  # folder of sounds that nobody was filmed for
@@ -76,9 +76,11 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
     )
     figures, sizes = _motion(config, maker, on_row)
     for bench, said in _benches(config, maker):
-        rows = bench.reconstruction(config.work, on_row)
+        rows = bench.reconstruction(config.work, _named(f"{bench.name}, own sound", on_row))
         figures |= _figures(f"{bench.name}_reconstruction", rows, PICTURE_COLUMNS, against=(*AGAINST, ORACLE))
-        figures |= _figures(f"{bench.name}_cross", bench.cross(config.work, on_row), CROSS_COLUMNS)
+        figures |= _figures(
+            f"{bench.name}_cross", bench.cross(config.work, _named(f"{bench.name}, next sound", on_row)), CROSS_COLUMNS
+        )
         sizes.append(said)
     sizes.append(f"pictures: {f'the first {config.frames}' if config.frames else 'all'} frames of each video")
     sizes.append(
@@ -90,15 +92,19 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
 
 def _motion(config: TableEvaluation, maker: RowMaker, on_row: Tell) -> tuple[dict[str, Figure], list[str]]:
     val = motion_set("grid_val", config.grid / "val", maker.space, config.clips)
-    figures = _figures("grid_val", measure_motion(val, maker, config.work, on_row), MOTION_COLUMNS)
+    figures = _figures("grid_val", measure_motion(val, maker, config.work, _named(val.name, on_row)), MOTION_COLUMNS)
     sizes = [f"GRID s1 val, {len(val.clips)} clips"]
     if config.others is not None:
         others = motion_set("strangers", config.others, maker.space)
-        figures |= _figures("strangers", measure_motion(others, maker, config.work, on_row), MOTION_COLUMNS)
+        figures |= _figures(
+            "strangers", measure_motion(others, maker, config.work, _named(others.name, on_row)), MOTION_COLUMNS
+        )
         sizes.append(f"other GRID speakers, {len(others.clips)} clips")
     if config.speech is not None:
         sounds = _sounds(config.speech, config.speech_clips)
-        figures |= _figures("speech", measure_sounds("speech", sounds, maker, config.work, on_row), SYNC_COLUMNS)
+        figures |= _figures(
+            "speech", measure_sounds("speech", sounds, maker, config.work, _named("speech", on_row)), SYNC_COLUMNS
+        )
         sizes.append(f"LibriSpeech, {len(sounds)} utterances of up to {SOUND_S:g} s, no video")
     return figures, sizes
 
@@ -107,6 +113,10 @@ def _figures(
     name: str, rows: Rows, metrics: Sequence[Metric], *, against: Sequence[str] = AGAINST
 ) -> dict[str, Figure]:
     return set_figures(name, rows, metrics) | difference_figures(name, rows, metrics, ours=COMPARED, others=against)
+
+
+def _named(part: str, on_row: Tell) -> Tell:
+    return lambda row: on_row(f"{part}: {row}")
 
 
 def _benches(config: TableEvaluation, maker: RowMaker) -> list[tuple[PictureBench, str]]:

@@ -20,7 +20,7 @@ from model.errors import DataError
 from model.evaluation.closures import Hits, closure_hits
 from model.evaluation.lip_evaluation import said_phones, true_clip
 from model.evaluation.lip_rows import LIP_METRICS, Method, TrueClip, lip_table
-from model.evaluation.row_store import RowArrays, RowStore
+from model.evaluation.row_store import RowArrays, RowPlace
 from model.evaluation.sync_critic import CRITIC_METRICS, CriticPair, load_critic, score_motion
 from model.evaluation.sync_protocol import SAMPLES_PER_FRAME
 from model.evaluation.table_rows import RowMaker, Sound
@@ -84,28 +84,22 @@ def motion_set(name: str, folder: Path, space: MotionSpace, most: int | None = N
 
 
 def measure_motion(
-    one: MotionSet, maker: RowMaker, store: Path, on_row: Callable[[str], None] | None = None
+    one: MotionSet, maker: RowMaker, store: RowPlace, on_row: Callable[[str], None] | None = None
 ) -> dict[str, RowArrays]:
     """Every row's values clip by clip, `TRUTH` first; rows that are kept in `store` are not computed again."""
     pair = load_critic()
     recipe = {"format": FORMAT, "set": one.name, "clips": one.keys, "critic": pair.critic.content_hash} | maker.recipe
-    rows, sounds = RowStore(store, recipe), list[Sound]()
+    sounds: list[Sound] = []
 
-    def heard() -> list[Sound]:
+    def score(row: str) -> RowArrays:
+        if row == TRUTH:
+            return motion_scores(Method([[t.motion for t in one.truth]]), one, pair)
         if not sounds:
             sounds.extend(maker.hear(one.keys, [c.sound for c in one.clips], [t.motion for t in one.truth]))
-        return sounds
+        return motion_scores(maker.motion(row, sounds), one, pair)
 
-    def tell(row: str) -> None:
-        if on_row is not None and not rows.has(maker.key(row)):
-            on_row(f"{one.name}: {row}")
-
-    tell(TRUTH)
-    found = {TRUTH: rows.row(TRUTH, lambda: motion_scores(Method([[t.motion for t in one.truth]]), one, pair))}
-    for row in maker.rows:
-        tell(row)
-        found[row] = rows.row(maker.key(row), lambda row=row: motion_scores(maker.motion(row, heard()), one, pair))  # type: ignore[misc]
-    return found
+    names = {TRUTH: TRUTH} | {row: maker.key(row) for row in maker.rows}
+    return store.open(recipe).rows(names, score, on_row)
 
 
 def motion_scores(method: Method, one: MotionSet, pair: CriticPair) -> RowArrays:
@@ -125,14 +119,18 @@ def _closures(motion: Array, clip: TrueClip, space: MotionSpace) -> Hits:
 
 
 def measure_sounds(
-    name: str, sounds: Mapping[str, Array], maker: RowMaker, store: Path, on_row: Callable[[str], None] | None = None
+    name: str,
+    sounds: Mapping[str, Array],
+    maker: RowMaker,
+    store: RowPlace,
+    on_row: Callable[[str], None] | None = None,
 ) -> dict[str, RowArrays]:
     """What the critic says of every row on sounds (samples,), -1..1, 16 kHz, that nobody was filmed for."""
     pair = load_critic()
     lengths = {key: len(sound) // SAMPLES_PER_FRAME for key, sound in sounds.items()}
     recipe = {"format": FORMAT, "set": name, "clips": lengths, "critic": pair.critic.content_hash} | maker.recipe
-    rows, heard, found = RowStore(store, recipe), list[Sound](), dict[str, RowArrays]()
     whole = {key: sound[: lengths[key] * SAMPLES_PER_FRAME] for key, sound in sounds.items()}
+    heard: list[Sound] = []
 
     def score(row: str) -> RowArrays:
         if not heard:
@@ -143,8 +141,4 @@ def measure_sounds(
         sync = [score_motion(pair, list(draw), pcm) for draw in method.draws]
         return {column: np.mean([draw[column] for draw in sync], 0) for column in _SYNC}
 
-    for row in maker.rows:
-        if on_row is not None and not rows.has(maker.key(row)):
-            on_row(f"{name}: {row}")
-        found[row] = rows.row(maker.key(row), lambda row=row: score(row))  # type: ignore[misc]
-    return found
+    return store.open(recipe).rows({row: maker.key(row) for row in maker.rows}, score, on_row)

@@ -11,7 +11,6 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import av
@@ -36,7 +35,7 @@ from model.evaluation.reconstruction import (
     through_h264,
     with_eyes,
 )
-from model.evaluation.row_store import RowArrays, RowStore
+from model.evaluation.row_store import RowArrays, RowPlace
 from model.evaluation.table_rows import CONTROLS, DETERMINISTIC, SERVED, VARIED, RowMaker
 from model.evaluation.tables import Metric
 from model.face.landmarks import fill_gaps, track_face
@@ -87,17 +86,17 @@ class PictureBench:
     config: ReconstructionEvaluation
     maker: RowMaker
 
-    def reconstruction(self, store: Path, on_row: Callable[[str], None]) -> dict[str, RowArrays]:
+    def reconstruction(self, store: RowPlace, on_row: Callable[[str], None]) -> dict[str, RowArrays]:
         """Scores of `PICTURE_ROWS` from each sequence's own sound; kept rows are not made again."""
         return self._rows(store, PICTURE_ROWS, "own sound", self._reconstructed, on_row)
 
-    def cross(self, store: Path, on_row: Callable[[str], None]) -> dict[str, RowArrays]:
+    def cross(self, store: RowPlace, on_row: Callable[[str], None]) -> dict[str, RowArrays]:
         """Scores of `CROSS_ROWS` from the next sequence's sound."""
         return self._rows(store, CROSS_ROWS, "next sound", self._crossed, on_row)
 
     def _rows(
         self,
-        store: Path,
+        store: RowPlace,
         names: Sequence[str],
         protocol: str,
         make: Callable[[str], RowArrays],
@@ -114,12 +113,7 @@ class PictureBench:
             "field": avatar.config.field_hash,
             "embedder": c.scorers.embedder.sha256 if c.scorers.embedder is not None else "",
         }
-        rows, found = RowStore(store, what | self.maker.recipe), {}
-        for row in names:
-            if not rows.has(row):
-                on_row(f"{self.name}, {protocol}: {row}")
-            found[row] = rows.row(row, lambda row=row: make(row))  # type: ignore[misc]
-        return found
+        return store.open(what | self.maker.recipe).rows({row: row for row in names}, make, on_row)
 
     @cached_property
     def _stage(self) -> tuple[CaptureStage, tuple[CaptureClip, ...]]:

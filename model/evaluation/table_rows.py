@@ -100,8 +100,10 @@ class RowMaker:
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """Names of all rows that this one makes, in their order."""
-        return tuple(row for row in ROW_MEANINGS if self.teacher_draws or not row.startswith("teacher"))
+        """Names of all rows that this one makes, in the order of making: what is compared comes first."""
+        first = (SERVED, VARIED, *CONTROLS, DETERMINISTIC)
+        rest = [row for row in ROW_MEANINGS if row not in first]
+        return tuple(row for row in (*first, *rest) if self.teacher_draws or not row.startswith("teacher"))
 
     def key(self, row: str) -> str:
         """The name that a row is kept under: the teacher's also says how often it was drawn."""

@@ -29,6 +29,7 @@ def table(
     teacher_draws: Annotated[
         int, typer.Option(min=0, max=64, help="the same of the teacher; 0 leaves its rows out")
     ] = 2,
+    finished_only: Annotated[bool, typer.Option(help="compute nothing: the table of the rows that are done")] = False,
     face_landmarker: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +47,7 @@ def table(
     from model.evaluation.identity import FaceEmbedder
     from model.evaluation.learned_metrics import LearnedMetrics
     from model.evaluation.protocols import Scorers
+    from model.evaluation.row_store import RowPlace
     from model.evaluation.table_evaluation import TableEvaluation, evaluate_table
     from model.evaluation.table_page import table_page
     from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file
@@ -59,7 +61,7 @@ def table(
     )
     config = TableEvaluation(
         grid=grid,
-        work=work,
+        work=RowPlace(work, finished_only),
         face_landmarker=task_file,
         others=others,
         speech=speech,
