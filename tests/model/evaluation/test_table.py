@@ -9,12 +9,13 @@ import pytest
 
 from model.errors import DataError, InputError
 from model.evaluation.row_store import RowArrays, RowPlace, RowStore
+from model.evaluation.table_committed import COMMITTED, committed_figures
 from model.evaluation.table_figures import difference_figures, f1_difference, f1_of, row_slug, set_figures
 from model.evaluation.table_motion import CLOSURE_HITS, MOTION_COLUMNS
 from model.evaluation.table_page import table_page, verdict
 from model.evaluation.table_pictures import PICTURE_COLUMNS, through_vp8
 from model.evaluation.table_rows import CONTROLS, ROW_MEANINGS, SAMPLERS, SERVED, RowMaker
-from model.results import Figure, new_results
+from model.results import Figure, new_results, read_results
 from tests.support.made_speech import made_speech
 
 ROOT = Path(__file__).parents[3]
@@ -144,3 +145,20 @@ def test_vp8_keeps_the_number_of_frames_and_most_of_the_picture() -> None:
 def test_picture_columns_are_those_of_the_issue() -> None:
     names = [metric.name for metric in PICTURE_COLUMNS]
     assert {"psnr_mouth", "ssim_mouth", "lmd_mouth", "identity_cosine", "opening_r"} <= set(names)
+
+
+def test_full_size_blocks_are_read_from_the_committed_files_and_not_run() -> None:
+    figures = committed_figures(ROOT / "benchmarks" / "results")
+    lips = read_results(ROOT / "benchmarks" / "results" / "lips_grid.json").figures
+    for name in ("closure_f1", "opening_crps", "opening_r"):
+        for who in ("served", "retrieval", "static"):
+            mine, theirs = figures[f"full_lips.{who}.{name}"], lips[f"grid_val.{who}.{name}"]
+            assert mine.value == pytest.approx(theirs.value) and mine.goal is None
+    found = figures["difference.full_lips.served.minus.static.opening_crps"]
+    wanted = lips["grid_val.served.opening_crps"].value - lips["grid_val.static.opening_crps"].value
+    assert found.value == pytest.approx(wanted) and verdict(found) == "ahead"
+    assert {one.name for one in COMMITTED} == {key.split(".")[0] for key in figures} - {"difference"}
+
+
+def test_no_results_files_are_no_blocks(tmp_path: Path) -> None:
+    assert committed_figures(tmp_path) == {}
