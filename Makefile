@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test nightly fuzz lint types contracts format fresh bootstrap
+.PHONY: serve test nightly fuzz evaluate lint types contracts format fresh bootstrap
 
 bootstrap:
 	@scripts/bootstrap.sh
@@ -41,3 +41,7 @@ format: bootstrap
 # Proves both commands in a minimal Debian chroot; needs root and mmdebstrap.
 fresh:
 	scripts/fresh.sh
+
+# The paper's evaluation on recorded data (NERF_LIPSYNC_DATA), from committed weights; an interrupted run goes on.
+evaluate: bootstrap
+	@scripts/evaluate.sh $(ARGS)

@@ -66,8 +66,10 @@ __all__ = [
     "Reconstruction",
     "ReconstructionEvaluation",
     "evaluate_reconstruction",
+    "open_stage",
     "reconstruction_results",
     "through_h264",
+    "with_eyes",
     "write_videos",
 ]
 
@@ -139,7 +141,7 @@ def evaluate_reconstruction(
     """
     space = load_motion_space()
     avatar = load_avatar(config.avatar, motion_space=space.hash)
-    stage, clips = _stage(config, AvatarRenderer(avatar, size_px=SIZE_PX))
+    stage, clips = open_stage(config, AvatarRenderer(avatar, size_px=SIZE_PX))
     drive = SpeechToMotion.load(config.models, num_steps=config.steps)
     motions = row_motions(clips, drive, Retarget.load(avatar.folder), space)
     judge = _Judge(config, stage, clips)
@@ -150,7 +152,14 @@ def evaluate_reconstruction(
     return judge.verdict()
 
 
-def _stage(config: ReconstructionEvaluation, renderer: AvatarRenderer) -> tuple[CaptureStage, tuple[CaptureClip, ...]]:
+def open_stage(
+    config: ReconstructionEvaluation, renderer: AvatarRenderer
+) -> tuple[CaptureStage, tuple[CaptureClip, ...]]:
+    """The avatar before its camera, and the sequences that are made again.
+
+    Raises:
+        DataError: Neither a capture with ICT-FaceKit nor filmed clips were named.
+    """
     if config.filmed is not None and config.made_from is not None:
         filmed = filmed_stage(renderer.avatar.config, config.made_from)
         frames, clips = filmed_clips(config.filmed, filmed, config.keys, config.frames)

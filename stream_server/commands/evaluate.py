@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_server.commands import (
+    evaluate_ab,
+    evaluate_identities,
     evaluate_lips,
     evaluate_marks,
     evaluate_motion,
     evaluate_reconstruction,
     evaluate_report,
     evaluate_sync,
+    evaluate_table,
     evaluate_views,
 )
 
@@ -176,11 +179,14 @@ def _clips(folder: Path) -> int:
 
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
+    evaluate_ab.register(app)
+    evaluate_identities.register(app)
     evaluate_lips.register(app)
     evaluate_marks.register(app)
     evaluate_motion.register(app)
     evaluate_reconstruction.register(app)
     evaluate_report.register(app)
     evaluate_sync.register(app)
+    evaluate_table.register(app)
     evaluate_views.register(app)
     parent.add_typer(app, name="evaluate")

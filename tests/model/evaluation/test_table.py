@@ -1,0 +1,164 @@
+"""The big table: rows are kept, differences are paired, verdicts are plain, and the page says what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.errors import DataError, InputError
+from model.evaluation.row_store import RowArrays, RowPlace, RowStore
+from model.evaluation.table_committed import COMMITTED, committed_figures
+from model.evaluation.table_figures import difference_figures, f1_difference, f1_of, row_slug, set_figures
+from model.evaluation.table_motion import CLOSURE_HITS, MOTION_COLUMNS
+from model.evaluation.table_page import table_page, verdict
+from model.evaluation.table_pictures import PICTURE_COLUMNS, through_vp8
+from model.evaluation.table_rows import CONTROLS, ROW_MEANINGS, SAMPLERS, SERVED, RowMaker
+from model.results import Figure, new_results, read_results
+from tests.support.made_speech import made_speech
+
+ROOT = Path(__file__).parents[3]
+RNG = np.random.default_rng(0)
+
+
+def row(error: float, late: float, hits: tuple[int, int, int], clips: int = 20) -> RowArrays:
+    return {
+        "opening_crps": error + 0.01 * RNG.random(clips),
+        "critic_late_frames": np.where(np.arange(clips) % 2, late, -late).astype(np.float64),
+        CLOSURE_HITS: np.tile(np.array([hits], np.int64), (clips, 1)),
+    }
+
+
+def test_a_kept_row_is_not_made_again(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def make(name: str) -> RowArrays:
+        made.append(name)
+        return {"x": np.arange(3.0)}
+
+    store = RowStore(tmp_path, {"clips": ["a"]})
+    told: list[str] = []
+    names = {"student, 2 steps": "student, 2 steps", "static": "static"}
+    first = store.rows(names, make, told.append)
+    again = RowPlace(tmp_path).open({"clips": ["a"]}).rows(names, make, told.append)
+    assert made == told == ["student, 2 steps", "static"]
+    np.testing.assert_array_equal(first["static"]["x"], again["static"]["x"])
+    RowStore(tmp_path, {"clips": ["b"]}).rows({"static": "static"}, make)
+    assert made[2:] == ["static"]  # other clips: another row
+
+
+def test_what_is_not_done_is_left_out_when_nothing_may_be_computed(tmp_path: Path) -> None:
+    RowStore(tmp_path, {}).row("static", lambda: {"x": np.zeros(1)})
+    found = RowPlace(tmp_path, finished_only=True).open({}).rows({"a": "a", "static": "static"}, lambda _: {})
+    assert list(found) == ["static"]
+
+
+def test_a_damaged_row_is_named(tmp_path: Path) -> None:
+    store = RowStore(tmp_path, {})
+    store.row("static", lambda: {"x": np.zeros(1)})
+    (file,) = store.folder.glob("*.npz")
+    file.write_bytes(b"PK no archive")
+    with pytest.raises(DataError, match=r"static.*npz is damaged.*delete it"):
+        store.row("static", lambda: {"x": np.zeros(1)})
+
+
+def test_f1_is_over_all_cases() -> None:
+    assert f1_of(np.array([[1, 0, 0], [0, 1, 1]])) == pytest.approx(2 / (2 + 1 + 1))
+    assert np.isnan(f1_of(np.array([[0, 0, 3]])))
+    ours = np.array([[2, 0, 0]] * 15 + [[1, 1, 1]] * 5)
+    other = np.array([[1, 1, 1]] * 15 + [[0, 2, 1]] * 5)
+    found = f1_difference(ours, other)
+    assert found.mean == pytest.approx(f1_of(ours) - f1_of(other))
+    assert 0 < found.low < found.mean < found.high
+    same = f1_difference(ours, ours)
+    assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_differences_say_ahead_behind_or_neither() -> None:
+    rows = {
+        SERVED: row(0.02, 0.0, (4, 0, 0)),
+        "static": row(0.08, 5.0, (1, 3, 0)),
+        "retrieval": row(0.01, 0.0, (4, 0, 0)),
+    }
+    figures = difference_figures("val", rows, MOTION_COLUMNS, ours=(SERVED,), others=CONTROLS)
+    ours = f"difference.val.{row_slug(SERVED)}.minus"
+    assert verdict(figures[f"{ours}.static.opening_crps"]) == "ahead"
+    assert verdict(figures[f"{ours}.retrieval.opening_crps"]) == "**behind**"
+    assert verdict(figures[f"{ours}.retrieval.closure_f1"]) == "no clear difference"
+    late = figures[f"{ours}.static.critic_late_frames"]  # early and late clips must not cancel
+    assert (late.value, verdict(late)) == (-5.0, "ahead")
+    assert not any("energy" in name for name in figures)
+
+
+def test_the_page_lists_where_ours_is_behind_and_what_is_not_there(tmp_path: Path) -> None:
+    rows = {SERVED: row(0.02, 0.0, (4, 0, 0)), "retrieval": row(0.01, 0.0, (4, 0, 0))}
+    figures = set_figures("grid_val", rows, MOTION_COLUMNS)
+    figures |= difference_figures("grid_val", rows, MOTION_COLUMNS, ours=(SERVED,), others=CONTROLS)
+    page = table_page(new_results(figures, command="c", data="two rows"), tmp_path)
+    behind = page.split("### Where ours is behind")[1]
+    assert f"{SERVED} against retrieval, opening_crps" in behind
+    assert "other data and other judges than below" in page
+    assert "| VoxCeleb2 | NeRF-LipSync | 2.75 | 0.56 | 18.32 | 3.01 | 9.06 | 5.86 | 4.64 | 4.81 |" in page
+    assert "`ablation.json` is not there" in page and "Rendered capture" not in page
+    assert "no 2-D decoder was trained" in table_page(
+        new_results({}, command="c", data="d"), ROOT / "benchmarks/results"
+    )
+
+
+def test_offsets_and_missing_intervals_are_no_verdict() -> None:
+    assert verdict(Figure(value=1.0, unit="dB", better="higher")) == "no clear difference"
+    assert verdict(Figure(value=1.0, unit="dB", better="higher", interval=(0.5, 1.5))) == "ahead"
+    assert verdict(Figure(value=1.0, unit="px", better="lower", interval=(0.5, 1.5))) == "**behind**"
+
+
+def test_every_sampler_row_is_described_and_the_teacher_can_be_left_out() -> None:
+    assert set(SAMPLERS) <= set(ROW_MEANINGS)
+    maker = RowMaker(Path("nowhere"), teacher_draws=0)
+    assert set(ROW_MEANINGS) - set(maker.rows) == {row for row in SAMPLERS if row.startswith("teacher")}
+    with pytest.raises(InputError, match="two draws or more"):
+        RowMaker(Path("nowhere"), draws=1)
+    with pytest.raises(InputError, match="no row is called 'oracle'"):
+        maker.motion("oracle", [])
+
+
+def test_rows_follow_the_sound_they_are_given() -> None:
+    voice = made_speech(2.0)
+    maker = RowMaker(Path("nowhere"), draws=2)
+    sounds = maker.hear(["voice", "short"], [voice, voice[:8_000]], [np.zeros((50, 32), np.float32)] * 2)
+    served = maker.motion(SERVED, sounds)
+    varied = maker.motion("student, 1 step, temperature 1", sounds)
+    assert [len(m.draws) for m in (served, varied)] == [1, 2] and varied.samples and not served.samples
+    assert all(motion.shape == (50, 32) for draw in (*served.draws, *varied.draws) for motion in draw)
+    assert not np.array_equal(varied.draws[0][0], varied.draws[1][0])
+    assert np.ptp(served.draws[0][0][:, 0]) > 0  # the mouth moves
+
+
+def test_vp8_keeps_the_number_of_frames_and_most_of_the_picture() -> None:
+    frames = np.zeros((6, 32, 48, 3), np.uint8)
+    frames[:, 8:24, 8:24] = (200, 60, 40)
+    coded = through_vp8(frames)
+    assert coded.shape == frames.shape
+    assert 0 < np.abs(coded.astype(int) - frames).mean() < 12
+
+
+def test_picture_columns_are_those_of_the_issue() -> None:
+    names = [metric.name for metric in PICTURE_COLUMNS]
+    assert {"psnr_mouth", "ssim_mouth", "lmd_mouth", "identity_cosine", "opening_r"} <= set(names)
+
+
+def test_full_size_blocks_are_read_from_the_committed_files_and_not_run() -> None:
+    figures = committed_figures(ROOT / "benchmarks" / "results")
+    lips = read_results(ROOT / "benchmarks" / "results" / "lips_grid.json").figures
+    for name in ("closure_f1", "opening_crps", "opening_r"):
+        for who in ("served", "retrieval", "static"):
+            mine, theirs = figures[f"full_lips.{who}.{name}"], lips[f"grid_val.{who}.{name}"]
+            assert mine.value == pytest.approx(theirs.value) and mine.goal is None
+    found = figures["difference.full_lips.served.minus.static.opening_crps"]
+    wanted = lips["grid_val.served.opening_crps"].value - lips["grid_val.static.opening_crps"].value
+    assert found.value == pytest.approx(wanted) and verdict(found) == "ahead"
+    assert {one.name for one in COMMITTED} == {key.split(".")[0] for key in figures} - {"difference"}
+
+
+def test_no_results_files_are_no_blocks(tmp_path: Path) -> None:
+    assert committed_figures(tmp_path) == {}
