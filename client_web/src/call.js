@@ -215,6 +215,7 @@ export class Call {
       while (!this.over) {
         try {
           const { id, resumeToken } = this.session;
+          this.servers = await iceServers(); // a relay's credentials last ten minutes
           await this.#connect(`v1/sessions/${id}/resume`, { resume_token: resumeToken });
           return;
         } catch (error) {

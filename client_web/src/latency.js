@@ -79,7 +79,7 @@ export class LatencyPanel {
       ["p50", "p50", ms(totals.length ? quantile(totals, 0.5) : null)],
       ["p95", "p95", ms(totals.length ? quantile(totals, 0.95) : null)],
       ["algorithmic", "Algorithmic part", ms(last?.algorithmic_ms)],
-      ["fps", "Frames a second", last ? last.received.fps.toFixed(1) : "–"],
+      ["fps", "Frames a second", last ? mean(this.samples.slice(-5).map((one) => one.received.fps)).toFixed(1) : "–"],
       ["offset", "Picture before sound", ms(last?.received.avOffsetMs)],
       ["drops", "Dropped / repeated", last ? `${last.timing.dropped + last.received.dropped} / ${last.timing.repeated}` : "–"],
       ["concealed", "Sound made up", last ? `${last.timing.concealed} × 20 ms` : "–"],
@@ -112,3 +112,6 @@ export function quantile(values, share) {
   const low = sorted[Math.floor(at)] ?? 0;
   return low + ((sorted[Math.ceil(at)] ?? low) - low) * (at - Math.floor(at));
 }
+
+/** @param {number[]} values at least one */
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -65,7 +65,7 @@ function totals(video, audio) {
     bytes: (video.bytesReceived ?? 0) + (audio.bytesReceived ?? 0),
     packets: (video.packetsReceived ?? 0) + (audio.packetsReceived ?? 0),
     lost: (video.packetsLost ?? 0) + (audio.packetsLost ?? 0),
-    time: performance.now(),
+    time: video.timestamp ?? performance.timeOrigin + performance.now(),
   };
 }
 
