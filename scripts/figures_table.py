@@ -19,6 +19,8 @@ from stream_server.bench.fault_report import fault_table  # noqa: E402
 BEGIN = "<!-- figures: made from benchmarks/results by scripts/figures_table.py -->"
 END = "<!-- end figures -->"
 
+OWN_PAGES = {"table1": "[table1.md](table1.md)"}
+"""Results that are shown on a page of their own."""
 README_FIGURES = (
     ("first_light_cpu", "best_256.fps", "256 x 256, whole pipeline with VP8, one thread"),
     ("first_light_cpu", "best_256.cpu_share_at_25fps", "share of two cores at 25 fps"),
@@ -141,6 +143,9 @@ def _all(results: dict[str, Results]) -> str:
         parts.append(
             f"### {name}\n\n`{result.command}` at {result.commit}, {result.date}; {machine}. Data: {result.data}.\n"
         )
+        if name in OWN_PAGES:
+            parts.append(f"{len(result.figures)} figures: {OWN_PAGES[name]}.\n")
+            continue
         tables, plain = _split(result.figures)
         if plain:
             parts.append("| figure | value | spread | goal | |\n|---|---|---|---|---|")
