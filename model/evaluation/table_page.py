@@ -111,8 +111,8 @@ def _measured(figures: Figures) -> Iterator[str]:
     yield "## Every row, in this run"
     yield ""
     yield (
-        "How much was measured stands at the top of this page. Controls that were fitted on fewer clips are weaker than "
-        "those above: where the two blocks disagree about retrieval, believe the block above."
+        "How much was measured stands at the top of this page. Controls that were fitted on fewer clips are weaker "
+        "than those above: where the two blocks disagree about retrieval, believe the block above."
     )
     yield ""
     blocks: tuple[tuple[str, Sequence[str], Sequence[Metric]], ...] = (
