@@ -1,4 +1,4 @@
-"""Write the figures of benchmarks/results/*.json into README.md, docs/benchmarks.md and docs/reliability.md.
+"""Write the figures of benchmarks/results/*.json into README.md and pages of docs: benchmarks, reliability, table1.
 
 Usage: figures_table.py [--check]. README shows the chosen few, docs/benchmarks.md all, docs/reliability.md promises.
 `--check` changes nothing and exits 1 when they are stale.
@@ -108,6 +108,11 @@ def main(arguments: list[str]) -> int:
         stale |= wanted != text
         if "--check" not in arguments:
             path.write_text(wanted, encoding="utf-8")
+    if "--check" not in arguments and "table1" in results:
+        from model.evaluation.table_page import table_page  # loads torch: the tests compare this page themselves
+
+        page = table_page(results["table1"], ROOT / "benchmarks" / "results")
+        (ROOT / "docs" / "table1.md").write_text(page, encoding="utf-8")
     if stale and "--check" in arguments:
         print("README.md or a page of docs is stale: run scripts/figures_table.py")
         return 1
