@@ -1,4 +1,4 @@
-"""Write the figures of benchmarks/results/*.json into README.md, docs/benchmarks.md and docs/reliability.md.
+"""Write the figures of benchmarks/results/*.json into README.md and pages of docs: benchmarks, reliability, table1.
 
 Usage: figures_table.py [--check]. README shows the chosen few, docs/benchmarks.md all, docs/reliability.md promises.
 `--check` changes nothing and exits 1 when they are stale.
@@ -19,6 +19,8 @@ from stream_server.bench.fault_report import fault_table  # noqa: E402
 BEGIN = "<!-- figures: made from benchmarks/results by scripts/figures_table.py -->"
 END = "<!-- end figures -->"
 
+OWN_PAGES = {"table1": "[table1.md](table1.md)"}
+"""Results that are shown on a page of their own."""
 README_FIGURES = (
     ("first_light_cpu", "best_256.fps", "256 x 256, whole pipeline with VP8, one thread"),
     ("first_light_cpu", "best_256.cpu_share_at_25fps", "share of two cores at 25 fps"),
@@ -106,6 +108,11 @@ def main(arguments: list[str]) -> int:
         stale |= wanted != text
         if "--check" not in arguments:
             path.write_text(wanted, encoding="utf-8")
+    if "--check" not in arguments and "table1" in results:
+        from model.evaluation.table_page import table_page  # loads torch: the tests compare this page themselves
+
+        page = table_page(results["table1"], ROOT / "benchmarks" / "results")
+        (ROOT / "docs" / "table1.md").write_text(page, encoding="utf-8")
     if stale and "--check" in arguments:
         print("README.md or a page of docs is stale: run scripts/figures_table.py")
         return 1
@@ -141,6 +148,9 @@ def _all(results: dict[str, Results]) -> str:
         parts.append(
             f"### {name}\n\n`{result.command}` at {result.commit}, {result.date}; {machine}. Data: {result.data}.\n"
         )
+        if name in OWN_PAGES:
+            parts.append(f"{len(result.figures)} figures: {OWN_PAGES[name]}.\n")
+            continue
         tables, plain = _split(result.figures)
         if plain:
             parts.append("| figure | value | spread | goal | |\n|---|---|---|---|---|")

@@ -5,7 +5,7 @@ Sets that were not given are left out. How much was measured is part of the resu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -26,11 +26,12 @@ from model.evaluation.table_figures import difference_figures, set_figures
 from model.evaluation.table_motion import (
     MOTION_COLUMNS,
     SYNC_COLUMNS,
+    TRUTH,
     measure_motion,
     measure_sounds,
     motion_set,
 )
-from model.evaluation.table_pictures import CROSS_COLUMNS, ORACLE, PICTURE_COLUMNS, PictureBench
+from model.evaluation.table_pictures import CROSS_COLUMNS, PICTURE_COLUMNS, PictureBench
 from model.evaluation.table_rows import CONTROLS, DETERMINISTIC, SERVED, VARIED, RowMaker
 from model.evaluation.tables import Metric
 from model.results import Figure, Results, new_results
@@ -42,6 +43,8 @@ COMPARED: Final = (SERVED, VARIED)
 AGAINST: Final = (*CONTROLS, DETERMINISTIC)
 Rows = dict[str, RowArrays]
 Tell = Callable[[str], None]
+Part = tuple[str, Rows, Sequence[Metric], str]
+"""A set's name, its rows, its columns, and how large it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +79,16 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
     maker = RowMaker(
         config.grid / "train", left_out=_tested(config), draws=config.draws, teacher_draws=config.teacher_draws
     )
-    figures, sizes = _motion(config, maker, on_row)
-    for bench, said in _benches(config, maker):
-        rows = bench.reconstruction(config.work, _named(f"{bench.name}, own sound", on_row))
-        figures |= _figures(f"{bench.name}_reconstruction", rows, PICTURE_COLUMNS, against=(*AGAINST, ORACLE))
-        figures |= _figures(
-            f"{bench.name}_cross", bench.cross(config.work, _named(f"{bench.name}, next sound", on_row)), CROSS_COLUMNS
-        )
-        sizes.append(said)
-    sizes.append(f"pictures: {f'the first {config.frames}' if config.frames else 'all'} frames of each video")
+    figures: dict[str, Figure] = {}
+    sizes: list[str] = []
+    for name, rows, metrics, said in (*_motion(config, maker, on_row), *_pictures(config, maker, on_row)):
+        count = len(rows) - (TRUTH in rows)
+        if count:
+            figures |= _figures(name, rows, metrics)
+            sizes.append(f"{said}: {count} rows")
+    frames = f"the first {config.frames}" if config.frames else "all"
     sizes.append(
-        f"controls fitted on {len(maker.recipe['train'])} training clips; "  # type: ignore[arg-type]
+        f"pictures of {frames} frames of each video; controls fitted on {maker.train_clips} training clips; "
         f"{config.draws} samples at temperature 1, of the teacher {config.teacher_draws}"
     )
     if config.committed is not None:
@@ -94,29 +96,30 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
     return new_results(figures, command=command, data="; ".join(sizes))
 
 
-def _motion(config: TableEvaluation, maker: RowMaker, on_row: Tell) -> tuple[dict[str, Figure], list[str]]:
+def _motion(config: TableEvaluation, maker: RowMaker, on_row: Tell) -> Iterator[Part]:
     val = motion_set("grid_val", config.grid / "val", maker.space, config.clips)
-    figures = _figures("grid_val", measure_motion(val, maker, config.work, _named(val.name, on_row)), MOTION_COLUMNS)
-    sizes = [f"GRID s1 val, {len(val.clips)} clips"]
+    rows = measure_motion(val, maker, config.work, _named(val.name, on_row))
+    yield val.name, rows, MOTION_COLUMNS, f"GRID s1 val, {len(val.clips)} clips"
     if config.others is not None:
         others = motion_set("strangers", config.others, maker.space)
-        figures |= _figures(
-            "strangers", measure_motion(others, maker, config.work, _named(others.name, on_row)), MOTION_COLUMNS
-        )
-        sizes.append(f"other GRID speakers, {len(others.clips)} clips")
+        rows = measure_motion(others, maker, config.work, _named(others.name, on_row))
+        yield others.name, rows, MOTION_COLUMNS, f"other GRID speakers, {len(others.clips)} clips"
     if config.speech is not None:
         sounds = _sounds(config.speech, config.speech_clips)
-        figures |= _figures(
-            "speech", measure_sounds("speech", sounds, maker, config.work, _named("speech", on_row)), SYNC_COLUMNS
-        )
-        sizes.append(f"LibriSpeech, {len(sounds)} utterances of up to {SOUND_S:g} s, no video")
-    return figures, sizes
+        rows = measure_sounds("speech", sounds, maker, config.work, _named("speech", on_row))
+        yield "speech", rows, SYNC_COLUMNS, f"LibriSpeech, {len(sounds)} utterances of up to {SOUND_S:g} s"
 
 
-def _figures(
-    name: str, rows: Rows, metrics: Sequence[Metric], *, against: Sequence[str] = AGAINST
-) -> dict[str, Figure]:
-    return set_figures(name, rows, metrics) | difference_figures(name, rows, metrics, ours=COMPARED, others=against)
+def _pictures(config: TableEvaluation, maker: RowMaker, on_row: Tell) -> Iterator[Part]:
+    for bench, said in _benches(config, maker):
+        rows = bench.reconstruction(config.work, _named(f"{bench.name}, own sound", on_row))
+        yield f"{bench.name}_reconstruction", rows, PICTURE_COLUMNS, f"{said}, reconstruction"
+        rows = bench.cross(config.work, _named(f"{bench.name}, next sound", on_row))
+        yield f"{bench.name}_cross", rows, CROSS_COLUMNS, f"{said}, cross-generation"
+
+
+def _figures(name: str, rows: Rows, metrics: Sequence[Metric]) -> dict[str, Figure]:
+    return set_figures(name, rows, metrics) | difference_figures(name, rows, metrics, ours=COMPARED, others=AGAINST)
 
 
 def _named(part: str, on_row: Tell) -> Tell:

@@ -26,6 +26,7 @@ Figures = Mapping[str, Figure]
 JUDGED: Final = (
     "closure_f1",
     "closure_recall",
+    "open_vowels_shut",
     "opening_crps",
     "critic_c",
     "critic_late_frames",
@@ -100,14 +101,19 @@ def _measured(figures: Figures) -> Iterator[str]:
     yield "## Ours at full size, from the committed evaluations"
     yield ""
     yield (
-        "All held-out clips, controls fitted on all 505 training clips, eight samples; the files are named in "
-        "[evaluation.md](evaluation.md). *Served*: two steps, temperature 0, as a session; *one sample*: temperature 1."
+        "All held-out clips, controls fitted on all 505 training clips, eight samples; each heading names "
+        "its file. *Served*: two steps, temperature 0, as a session; *one sample*: temperature 1."
     )
     yield ""
     for one in COMMITTED:
         if one.name not in STRANGERS:
             yield from _committed(figures, one)
     yield "## Every row, in this run"
+    yield ""
+    yield (
+        "How much was measured stands at the top of this page. Controls that were fitted on fewer clips are weaker "
+        "than those above: where the two blocks disagree about retrieval, believe the block above."
+    )
     yield ""
     blocks: tuple[tuple[str, Sequence[str], Sequence[Metric]], ...] = (
         ("grid_val", (TRUTH, *ROW_MEANINGS), MOTION_COLUMNS),
@@ -124,7 +130,8 @@ def _measured(figures: Figures) -> Iterator[str]:
 
 def _committed(figures: Figures, one: CommittedSet) -> Iterator[str]:
     rows = one.rows or tuple(_names(figures, one.name))
-    yield from _block(figures, one.name, rows, [KNOWN_METRICS[name] for name in one.metrics])
+    metrics = [KNOWN_METRICS[name] for name in one.metrics]
+    yield from _block(figures, one.name, rows, metrics, source=f", `{one.stem}.json`")
 
 
 def _names(figures: Figures, name: str) -> Iterator[str]:
@@ -133,7 +140,9 @@ def _names(figures: Figures, name: str) -> Iterator[str]:
     yield from (slug.replace("_", " ") for slug in found)
 
 
-def _block(figures: Figures, name: str, rows: Sequence[str], metrics: Sequence[Metric]) -> Iterator[str]:
+def _block(
+    figures: Figures, name: str, rows: Sequence[str], metrics: Sequence[Metric], *, source: str = ""
+) -> Iterator[str]:
     def cell(row: str, metric: Metric) -> str:
         return _number(figures.get(f"{name}.{row_slug(row)}.{metric.name}"))
 
@@ -142,7 +151,7 @@ def _block(figures: Figures, name: str, rows: Sequence[str], metrics: Sequence[M
     if not there:
         return
     counts = [n for key, f in figures.items() if key.startswith(f"{name}.") and (n := f.n)]
-    yield f"### {TITLES[name]} ({max(counts, default=0)} clips)"
+    yield f"### {TITLES[name]} ({max(counts, default=0)} clips{source})"
     yield ""
     heads = ("row", *(f"{m.title}, {m.unit} {_arrow(m)}" for m in shown))
     yield from _markdown(heads, [(row, *(cell(row, m) for m in shown)) for row in there])

@@ -114,8 +114,16 @@ class RowMaker:
     def recipe(self) -> dict[str, object]:
         """Everything that decides a row's motion."""
         weights = {path.stem: read_checkpoint_info(path).content_hash for path in (STUDENT, TEACHER)}
-        keys = sorted(clip.key for clip in load_clips(self.train) if clip.key not in self.left_out)
-        return {"weights": weights, "train": keys, "draws": self.draws}
+        return {"weights": weights, "train": self._train_keys, "draws": self.draws}
+
+    @property
+    def train_clips(self) -> int:
+        """How many clips the controls are fitted on."""
+        return len(self._train_keys)
+
+    @cached_property
+    def _train_keys(self) -> list[str]:
+        return sorted(clip.key for clip in load_clips(self.train) if clip.key not in self.left_out)
 
     def hear(self, keys: Sequence[str], sounds: Sequence[Array], truth: Sequence[Array]) -> list[Sound]:
         """Hear sounds (samples,), -1..1, 16 kHz, each for the T frames of `truth` (T, 32)."""

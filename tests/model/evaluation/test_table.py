@@ -162,3 +162,10 @@ def test_full_size_blocks_are_read_from_the_committed_files_and_not_run() -> Non
 
 def test_no_results_files_are_no_blocks(tmp_path: Path) -> None:
     assert committed_figures(tmp_path) == {}
+
+
+def test_the_committed_page_is_that_of_the_committed_results() -> None:
+    """Rewritten by `python scripts/figures_table.py`."""
+    folder = ROOT / "benchmarks" / "results"
+    page = table_page(read_results(folder / "table1.json"), folder)
+    assert (ROOT / "docs" / "table1.md").read_text(encoding="utf-8") == page
