@@ -29,8 +29,8 @@ SAMPLES_PER_FRAME = 640
 USUAL_BLINKS = 17.0  # a minute; counts as much as one minute of video
 CLOSED, OPEN = 0.5, 0.15  # closure that makes a blink, and at which it begins and ends
 QUIET_DB = -30.0  # below the loud frames (95th percentile)
-QUIET_FRAMES = 15
-ENOUGH_QUIET_S = 2.0  # with less, the whole video counts
+QUIET_FRAMES = 12
+ENOUGH_QUIET_S = 2.0  # with less, gaze and sway are not the person's
 SACCADE_RAD = 0.03  # per frame
 FIXATION_FRAMES = 4
 SWAY_FRAMES = 75  # length of the pieces whose spectrum is taken
@@ -64,8 +64,8 @@ def own_idle(tracks: Sequence[PersonTrack]) -> OwnIdle:
     frames = sum(len(track.motion) for track in tracks)
     quiet = [quiet_frames(track.sound, len(track.motion)) for track in tracks]
     quiet_s = sum(int(q.sum()) for q in quiet) / FPS
-    if quiet_s < ENOUGH_QUIET_S:
-        quiet = [np.ones(len(track.motion), np.bool_) for track in tracks]
+    if quiet_s < ENOUGH_QUIET_S:  # nods and looks of somebody who speaks are not idle
+        quiet = [np.zeros(len(track.motion), np.bool_) for track in tracks]
     gaze, held = _gaze(tracks, quiet)
     hz, sway = _sway(tracks, quiet)
     minutes = frames / FPS / 60

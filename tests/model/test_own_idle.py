@@ -94,6 +94,13 @@ def test_what_is_said_moves_neither_gaze_nor_sway() -> None:
     assert np.abs(found.gaze_rad).max() < 0.05 and found.sway_deg.sum(1).max() < 1.5
 
 
+def test_who_never_stops_speaking_keeps_blinks_alone() -> None:
+    found = own_idle([track(frames=500, blinks=(100,), sway_deg=5.0, gazes=((0.1, 0.0), (-0.1, 0.0)), speech=(0, 500))])
+    assert found.config.blinks == 1 and found.config.quiet_seconds == 0
+    assert not len(found.gaze_rad) and not len(found.sway_hz)
+    np.testing.assert_array_equal(IdleMotion(1, own=found).head_deg(50), IdleMotion(1).head_deg(50))
+
+
 @pytest.mark.parametrize("blinks", [(), (40,), tuple(range(30, 1480, 24))])
 def test_blinks_come_at_human_rates_whatever_the_video_shows(blinks: tuple[int, ...]) -> None:
     own = own_idle([track(blinks=blinks)])
