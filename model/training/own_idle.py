@@ -29,6 +29,7 @@ SAMPLES_PER_FRAME = 640
 USUAL_BLINKS = 17.0  # a minute; counts as much as one minute of video
 CLOSED, OPEN = 0.5, 0.15  # closure that makes a blink, and at which it begins and ends
 QUIET_DB = -30.0  # below the loud frames (95th percentile)
+ROOM_LEVEL = 100.0  # root mean square, 16 bit: below it nobody speaks, whatever the rest is like
 QUIET_FRAMES = 12
 ENOUGH_QUIET_S = 2.0  # with less, gaze and sway are not the person's
 SACCADE_RAD = 0.03  # per frame
@@ -42,7 +43,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PersonTrack:
-    """A clip at 25 fps: motion (T, 32), head yaw, pitch, roll (T, 3) in degrees, sound at 16 kHz (640 T,) or empty."""
+    """A clip at 25 fps: motion (T, 32), head yaw, pitch, roll in degrees (T, 3), 16-bit sound at 16 kHz (640 T,) or none."""
 
     motion: NDArray[np.float32]
     angles_deg: Float
@@ -108,7 +109,7 @@ def quiet_frames(sound: NDArray[np.generic], frames: int) -> NDArray[np.bool_]:
         return np.ones(frames, np.bool_)
     samples = np.pad(samples, (0, frames * SAMPLES_PER_FRAME - len(samples)))
     power = (samples.reshape(frames, SAMPLES_PER_FRAME) ** 2).mean(1)
-    quiet = power < np.percentile(power, 95) * 10 ** (QUIET_DB / 10)
+    quiet = power < max(np.percentile(power, 95) * 10 ** (QUIET_DB / 10), ROOM_LEVEL**2)
     return np.asarray(binary_opening(quiet, np.ones(QUIET_FRAMES)), np.bool_)
 
 
