@@ -2,7 +2,7 @@
 
 avatar.json         AvatarConfig: sizes, camera, motion-space hash, provenance, licence, consent
 field.safetensors   planes, layers, warp bases, occupancy, torso (model/radiance/export.py)
-idle.safetensors    idle motion (optional here)
+idle.safetensors    the person's own idle motion (model/motion/own_idle.py), if made from video
 preview.jpg         a picture
 """
 

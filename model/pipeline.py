@@ -16,6 +16,7 @@ from model.errors import InputError
 from model.motion.head_motion import HeadMotion, HeadMotionState
 from model.motion.idle import IdleMotion
 from model.motion.mood import Moods
+from model.motion.own_idle import OwnIdle
 from model.motion.rest_pose import rest_pose_on
 from model.motion.retarget import Retarget
 from model.motion.space import GAZE_CODES, LID_CODES, load_motion_space
@@ -66,7 +67,7 @@ class AvatarPipeline:
     def __init__(self, drive: SpeechToMotion, renderer: AvatarRenderer, retarget: Retarget, spec: PipelineSpec) -> None:
         self._space = load_motion_space()
         self._speaker_rest = drive.rest_motion
-        self.shown = ShownAvatar(renderer, retarget, rest_pose_on(drive.rest_motion, retarget, self._space))
+        self.shown = self._show(renderer, retarget)
         self.drive = replace(drive, rest_motion=self.shown.rest_motion)
         self.spec = spec
         self.marker: FrameMarker | None = None
@@ -156,7 +157,11 @@ class AvatarPipeline:
         loaded = load_avatar(avatar, motion_space=self._space.hash, policy=self._consent_policy)
         renderer = self.renderer.like(loaded)
         retarget = Retarget.load(loaded.folder)
-        return ShownAvatar(renderer, retarget, rest_pose_on(self._speaker_rest, retarget, self._space))
+        return self._show(renderer, retarget)
+
+    def _show(self, renderer: AvatarRenderer, retarget: Retarget) -> ShownAvatar:
+        rest = rest_pose_on(self._speaker_rest, retarget, self._space)
+        return ShownAvatar(renderer, retarget, rest, OwnIdle.load(renderer.avatar.folder))
 
     @property
     def mouth_box(self) -> tuple[float, float, float, float]:
@@ -173,7 +178,7 @@ class AvatarPipeline:
         return StreamState(
             seed=seed,
             drive=replace(self.drive, rest_motion=shown.rest_motion).new_state(seed),
-            idle=IdleMotion(seed),
+            idle=IdleMotion(seed, own=shown.own_idle),
             head=HeadMotionState(seed),
             first_frame=first_frame,
             next_frame=first_frame - self.spec.lookahead_frames,

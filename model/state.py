@@ -13,6 +13,7 @@ from model.errors import InputError
 from model.motion.head_motion import HeadMotionState
 from model.motion.idle import IdleMotion
 from model.motion.mood import NEUTRAL, MoodState, check_mood
+from model.motion.own_idle import OwnIdle
 from model.motion.retarget import Retarget
 from model.motion.space import Motion
 from model.motion.voice_gate import GateConfig
@@ -26,11 +27,12 @@ LARGEST_GAZE_RAD = 0.6
 
 @dataclass(frozen=True, eq=False)
 class ShownAvatar:
-    """A loaded avatar: its renderer, how the speaker's motion becomes its own, and its mouth at rest (32,)."""
+    """A loaded avatar: its renderer, how the speaker's motion becomes its own, mouth at rest (32,) and idle motion."""
 
     renderer: AvatarRenderer
     retarget: Retarget
     rest_motion: Motion
+    own_idle: OwnIdle | None = None  # of avatars made from video
 
     @property
     def name(self) -> str:

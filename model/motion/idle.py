@@ -1,16 +1,19 @@
 """What a face does besides speaking: blinks at human rates, small gaze shifts, a slow sway of the head.
 
+An avatar made from video brings its person's own (`model.motion.own_idle`): rate and curve of blinks, gaze, sway.
 Everything is a function of (seed, absolute frame), so that hop size, batch and pauses change nothing.
 Blink rate and shape: Stern, Walrath & Goldstein 1984 (about 15-20 a minute, closing faster than opening).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.motion.own_idle import OwnIdle
 from model.motion.space import GAZE_CODES, LID_CODES, MOTION_SIZE
 
 BLINK_SHAPE = (0.55, 1.0, 0.9, 0.55, 0.25, 0.08)
@@ -32,8 +35,13 @@ class IdleConfig:
 class IdleMotion:
     """Lids, gaze and head sway of one session."""
 
-    def __init__(self, seed: int, config: IdleConfig | None = None) -> None:
+    def __init__(self, seed: int, config: IdleConfig | None = None, own: OwnIdle | None = None) -> None:
         self.config = config or IdleConfig()
+        self.own = own
+        if own is not None:
+            self.config = _with_rates(self.config, own)
+            sines = (3, len(own.sway_hz))
+            self._own_phases = np.random.default_rng((seed & (2**63 - 1), 8)).uniform(0, 2 * np.pi, sines)
         self.seed = seed
         phases = np.random.default_rng((seed & (2**63 - 1), 7)).uniform(0, 2 * np.pi, (3, 3))
         self._phases = phases
@@ -50,17 +58,30 @@ class IdleMotion:
         slot = frame // self.config.blink_slot_frames
         for candidate in (slot - 1, slot):
             start = self._blink_start(candidate)
-            if start is not None and 0 <= frame - start < len(BLINK_SHAPE):
-                return BLINK_SHAPE[frame - start]
+            if start is None or frame < start:
+                continue
+            shape = self._blink_shape(candidate)
+            if frame - start < len(shape):
+                return shape[frame - start]
         return 0.0
 
     def head_deg(self, frame: int) -> NDArray[np.float32]:
         """Yaw, pitch, roll of the sway, degrees, (3,)."""
         seconds = frame / 25.0
+        if self.own is not None and len(self.own.sway_hz):
+            angles = 2 * np.pi * self.own.sway_hz * seconds + self._own_phases
+            return np.asarray((self.own.sway_deg * np.sin(angles)).sum(1), np.float32)
         rates = np.array([[0.11, 0.23, 0.41], [0.13, 0.29, 0.47], [0.09, 0.19, 0.37]])
         weights = np.array([0.55, 0.3, 0.15])
         waves = np.sin(2 * np.pi * rates * seconds + self._phases) @ weights
         return np.asarray(waves * self.config.sway_deg * np.array([1.0, 0.6, 0.4]), np.float32)
+
+    def _blink_shape(self, slot: int) -> Sequence[float]:
+        if self.own is None or not len(self.own.blink_curves):
+            return BLINK_SHAPE
+        curves = self.own.blink_curves
+        chosen: list[float] = curves[int(self._rng(slot, 3).integers(len(curves)))].tolist()
+        return chosen
 
     def _blink_start(self, slot: int) -> int | None:
         if slot < 0:
@@ -78,7 +99,16 @@ class IdleMotion:
 
     def _gaze_target(self, slot: int) -> NDArray[np.float64]:
         c = self.config
+        if self.own is not None and len(self.own.gaze_rad):
+            target = self.own.gaze_rad[int(self._rng(slot, 2).integers(len(self.own.gaze_rad)))]
+            return np.asarray(target, np.float64)
         return np.clip(self._rng(slot, 2).normal(0.0, 1.0, 2), -2, 2) * (c.gaze_yaw_rad, c.gaze_pitch_rad)
 
     def _rng(self, slot: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng((self.seed & (2**63 - 1), purpose, slot & (2**63 - 1)))
+
+
+def _with_rates(config: IdleConfig, own: OwnIdle) -> IdleConfig:
+    """Slots as long as the person's own rates ask for."""
+    slot = round(60 * 25 * config.blink_chance / own.config.blinks_per_minute)
+    return replace(config, blink_slot_frames=slot, gaze_slot_frames=own.config.gaze_frames)

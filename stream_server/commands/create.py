@@ -167,6 +167,7 @@ def _train(
 
     from model.avatar import read_avatar_config
     from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file
+    from model.training.own_idle import own_idle_of_clips
     from model.training.video_avatar import VIDEO_PRESETS, train_video_avatar
 
     cache = default_cache(os.environ, Path.home())
@@ -189,6 +190,7 @@ def _train(
         commands=(_command(preset, minutes, start_from),),
         report=_say,
     )
+    own_idle_of_clips(prepared).save(partial)
 
 
 def _command(preset: str, minutes: float | None, start_from: Path | None) -> str:
