@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test nightly lint types contracts format fresh bootstrap
+.PHONY: serve test nightly lint types contracts format fresh sbom bootstrap
 
 bootstrap:
 	@scripts/bootstrap.sh
@@ -33,6 +33,10 @@ contracts: bootstrap
 format: bootstrap
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What is installed, as a CycloneDX document: build/sbom.json.
+sbom: bootstrap
+	scripts/sbom.sh
 
 # Proves both commands in a minimal Debian chroot; needs root and mmdebstrap.
 fresh:
