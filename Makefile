@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test nightly fuzz evaluate lint types contracts format fresh bootstrap
+.PHONY: serve test nightly fuzz evaluate lint types contracts format fresh bootstrap sbom
 
 bootstrap:
 	@scripts/bootstrap.sh
@@ -37,6 +37,10 @@ contracts: bootstrap
 format: bootstrap
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What is installed, as a CycloneDX document: build/sbom.json.
+sbom: bootstrap
+	scripts/sbom.sh
 
 # Proves both commands in a minimal Debian chroot; needs root and mmdebstrap.
 fresh:

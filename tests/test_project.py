@@ -54,7 +54,9 @@ def test_large_files_are_refused(tmp_path: Path) -> None:
     assert check(16_000_000) == 1
 
 
-@pytest.mark.parametrize("script", ["scripts/bootstrap.sh", "scripts/fresh.sh", "scripts/fresh_inside.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["scripts/bootstrap.sh", "scripts/fresh.sh", "scripts/fresh_inside.sh", "scripts/sbom.sh", ".ci/run"]
+)
 def test_scripts_parse(script: str) -> None:
     done = subprocess.run(["bash", "-n", ROOT / script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
