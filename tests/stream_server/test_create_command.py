@@ -82,7 +82,7 @@ def test_a_missing_video_leaves_no_avatar(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "me").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_three_seconds_are_too_short_for_all_but_adapt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = data_folder()
     clip = sorted((data / "grid_s1/val").glob("*.mp4"))[0]
