@@ -160,8 +160,10 @@ function liveSession() {
 
 /** @param {number} level 0..1 */
 function showLevel(level) {
+  const percent = String(Math.round(level * 100));
+  if (element("meter").getAttribute("aria-valuenow") === percent) return;
   element("level").style.transform = `scaleX(${level})`;
-  element("meter").setAttribute("aria-valuenow", String(Math.round(level * 100)));
+  element("meter").setAttribute("aria-valuenow", percent);
 }
 
 function isMuted() {

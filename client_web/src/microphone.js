@@ -54,9 +54,12 @@ export async function listMicrophones(select) {
   select.value = options.some((option) => option.value === chosen) ? chosen : "";
 }
 
+/** Each change is a new picture of the page: oftener costs a weak machine its video. */
+const EVERY_MS = 100;
+
 /** Shows how loud a stream is. */
 export class LevelMeter {
-  /** @param {MediaStream} stream @param {(level: number) => void} show called with 0..1 per animation frame */
+  /** @param {MediaStream} stream @param {(level: number) => void} show called with 0..1, ten times a second */
   constructor(stream, show) {
     this.context = new AudioContext();
     this.analyser = this.context.createAnalyser();
@@ -65,6 +68,7 @@ export class LevelMeter {
     this.samples = new Float32Array(this.analyser.fftSize);
     this.show = show;
     this.running = true;
+    this.timer = 0;
     this.draw();
   }
 
@@ -74,11 +78,12 @@ export class LevelMeter {
     const power = this.samples.reduce((sum, sample) => sum + sample * sample, 0) / this.samples.length;
     const decibels = 10 * Math.log10(power + 1e-9);
     this.show(Math.min(1, Math.max(0, (decibels + 60) / 50)));
-    requestAnimationFrame(() => this.draw());
+    this.timer = setTimeout(() => this.draw(), EVERY_MS);
   }
 
   close() {
     this.running = false;
+    clearTimeout(this.timer);
     this.show(0);
     void this.context.close();
   }
