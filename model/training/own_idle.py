@@ -43,7 +43,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PersonTrack:
-    """A clip at 25 fps: motion (T, 32), head yaw, pitch, roll in degrees (T, 3), 16-bit sound at 16 kHz (640 T,) or none."""
+    """A clip at 25 fps: motion (T, 32), head yaw, pitch, roll (T, 3) in degrees, 16-bit sound at 16 kHz or none."""
 
     motion: NDArray[np.float32]
     angles_deg: Float
