@@ -142,8 +142,7 @@ def _analyse_stretch(
     calibration = calibrate_speaker(points)
     motion = calibration.motion(points, space)
     audio = clip.audio[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
-    silent = Note.NO_SOUND in clip.notes
-    audio, sync, notes = _in_sync(source, space.lip_opening(motion), audio, settings, judged=not silent)
+    audio, sync, notes = _in_sync(source, clip, space.lip_opening(motion), audio, settings)
     crop = plan_crop(landmarks, (clip.height, clip.width))
     flow = _flow(clip, landmarks, first, last, settings)
     if not found.all():
@@ -210,18 +209,19 @@ def _given_intrinsics(clip: VideoClip, settings: AnalysisSettings) -> Intrinsics
 
 def _in_sync(
     source: ClipSource,
+    clip: VideoClip,
     opening: NDArray[np.float32],
     audio: NDArray[np.int16],
     settings: AnalysisSettings,
-    *,
-    judged: bool,
 ) -> tuple[NDArray[np.int16], SyncResult | None, tuple[str, ...]]:
     """The sound moved into sync.
 
     Raises:
         ClipError: It is further off than can be mended.
     """
-    if not (settings.check_sync and judged):
+    if not clip.info.has_audio and source.audio is None:
+        return audio, None, (str(Note.NO_SOUND),)
+    if not settings.check_sync:
         return audio, None, ()
     result = measure_sync(opening, audio, settings.sync)
     if not result.judged:

@@ -45,7 +45,6 @@ def picture_notes(info: VideoInfo, log: DecodeLog, size: tuple[int, int], frames
 def sound_notes(sound: Sound | None, log: DecodeLog, frames: int) -> Iterator[str]:
     """Notes on where sound and picture do not cover each other."""
     if sound is None:
-        yield str(Note.NO_SOUND)
         return
     end_s = frames / FPS
     if sound.start_s > NOTED_S:

@@ -25,6 +25,7 @@ BLINKS_PER_MINUTE = (8.0, 26.0)
 GAZE_FRAMES = (15, 100)
 LARGEST_GAZE_RAD = 0.15
 LARGEST_SWAY_DEG = 2.5
+UNSEEN_SHAPES = {"blink_curves": (0, BLINK_FRAMES), "gaze_rad": (0, 2), "sway_hz": (0,), "sway_deg": (3, 0)}
 
 Array = NDArray[np.float32]
 
@@ -73,7 +74,8 @@ class OwnIdle:
         """Write `idle.safetensors` into an avatar folder."""
         arrays = {"blink_curves": self.blink_curves, "gaze_rad": self.gaze_rad}
         arrays |= {"sway_hz": self.sway_hz, "sway_deg": self.sway_deg}
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for name, a in arrays.items()}
+        kept = {name: a for name, a in arrays.items() if a.size}  # what was not seen is left out
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for name, a in kept.items()}
         save_checkpoint(folder / IDLE_FILE, tensors, kind=KIND, config=self.config)
         (folder / IDLE_FILE).chmod(0o644)
 
@@ -88,8 +90,11 @@ class OwnIdle:
         if not path.is_file():
             return None
         stored = load_checkpoint(path, kind=KIND, config_cls=OwnIdleConfig)
+        arrays = [
+            stored.tensors[name].numpy() if name in stored.tensors else np.zeros(unseen, np.float32)
+            for name, unseen in UNSEEN_SHAPES.items()
+        ]
         try:
-            arrays = (stored.tensors[name].numpy() for name in ("blink_curves", "gaze_rad", "sway_hz", "sway_deg"))
             return cls(stored.config, *arrays)
-        except (KeyError, ConfigError) as error:
+        except ConfigError as error:
             raise CheckpointError(path, f"is no idle motion: {error}") from error

@@ -152,6 +152,21 @@ def test_a_session_uses_what_lies_in_the_folder(tmp_path: Path) -> None:
     assert pipeline.new_state(4, shown=other).idle.own is None
 
 
+@pytest.mark.parametrize("speech", [(0, 0), (0, 500)])
+@pytest.mark.parametrize("blinks", [(), (100,)])
+def test_what_was_seen_and_what_was_not_comes_back(
+    tmp_path: Path, blinks: tuple[int, ...], speech: tuple[int, int]
+) -> None:
+    looks = ((0.05, 0.0), (-0.05, 0.02), (0.0, -0.03))
+    own = own_idle([track(frames=500, blinks=blinks, gazes=looks, sway_deg=1.0, speech=speech)])
+    own.save(tmp_path)
+    again = OwnIdle.load(tmp_path)
+    assert again is not None and again.config == own.config
+    for name in ("blink_curves", "gaze_rad", "sway_hz", "sway_deg"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(own, name))
+    assert (len(own.blink_curves), len(own.gaze_rad) > 0) == (len(blinks), speech == (0, 0))
+
+
 def test_damaged_or_impossible_files_are_named(tmp_path: Path) -> None:
     (tmp_path / IDLE_FILE).write_bytes(b"not weights")
     with pytest.raises(CheckpointError, match=IDLE_FILE):
