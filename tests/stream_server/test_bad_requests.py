@@ -201,8 +201,11 @@ def test_a_flood_of_offers_is_refused_and_others_keep_their_frames() -> None:
                 await other.connection.setLocalDescription(await other.connection.createOffer())
                 outcome.update(await flood(http, {"sdp": other.connection.localDescription.sdp}))
 
+        started_s = time.monotonic()
         beside_a_call(server, trouble)
+        elapsed_s = time.monotonic() - started_s
+    allowed = 15 + elapsed_s + 2  # a quarter of a minute's sixty at once, then one a second
     assert sum(outcome.values()) == 1000
     assert set(outcome) <= {201, 429, 503}
-    assert outcome[429] >= 900
-    assert 1 <= outcome[201] <= 40
+    assert 1 <= outcome[201] <= allowed
+    assert outcome[429] >= 1000 - allowed
