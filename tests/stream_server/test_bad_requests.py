@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from statistics import median
 from typing import Any
 
 import aioice.ice
@@ -15,7 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from stream_server.events import ErrorEvent, NoticeEvent
+from stream_server.events import ErrorEvent, NoticeEvent, TimingEvent
 from tests.stream_server.real_peer import RealPeer, offer_loopback
 from tests.stream_server.server_calls import Assistant, client, tone
 from tests.stream_server.server_process import ServerProcess
@@ -75,11 +76,11 @@ def beside_a_call(server: ServerProcess, trouble: Callable[[httpx.AsyncClient, R
         async with RealPeer(server.url) as peer, client(server) as http:
             await peer.call()
             await peer.until(lambda: len(peer.codes) >= 25)
-            seen, started_s = len(peer.codes), time.monotonic()
+            seen, told = len(peer.codes), len(peer.events)
             await trouble(http, peer)
-            await peer.until(lambda: len(peer.codes) >= seen + 50)
-            fps = (len(peer.codes) - seen) / (time.monotonic() - started_s)
-            assert fps >= 21
+            await peer.until(lambda: len(peer.codes) >= seen + 75)
+            sent_fps = [event.fps for event in peer.events[told:] if isinstance(event, TimingEvent)]
+            assert median(sent_fps) >= 21  # as the server counts: this process is busy with the trouble
             await http.delete(f"{SESSIONS}/{peer.session}")
             assert [event for event in peer.events if isinstance(event, ErrorEvent)] == []
             return peer
@@ -201,8 +202,11 @@ def test_a_flood_of_offers_is_refused_and_others_keep_their_frames() -> None:
                 await other.connection.setLocalDescription(await other.connection.createOffer())
                 outcome.update(await flood(http, {"sdp": other.connection.localDescription.sdp}))
 
+        started_s = time.monotonic()
         beside_a_call(server, trouble)
+        elapsed_s = time.monotonic() - started_s
+    allowed = 15 + elapsed_s + 2  # a quarter of a minute's sixty at once, then one a second
     assert sum(outcome.values()) == 1000
     assert set(outcome) <= {201, 429, 503}
-    assert outcome[429] >= 900
-    assert 1 <= outcome[201] <= 40
+    assert 1 <= outcome[201] <= allowed
+    assert outcome[429] >= 1000 - allowed
