@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_server.engine.streams import KEPT_HOPS
 from stream_server.errors import ConflictError, EngineLostError
 from stream_server.events import ErrorEvent, Event, NoticeEvent
 from stream_server.log_setup import SessionLog
@@ -82,6 +83,8 @@ class AvatarSession:
         self._windower = HopWindower(int(self.avatar["hop_samples"]))
         self._schedule = HopSchedule()
         self._stream_open = False
+        self._stream_hops = range(0)
+        """Hops that the model's stream has been given: it can go back to any of them, and not before."""
         self._lost_since: float | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._frame_arrived = asyncio.Event()
@@ -171,6 +174,7 @@ class AvatarSession:
         waiting = self._schedule.first_hop  # the model has heard all hops before it
         heard = self._windower.position_samples // int(self.avatar["hop_samples"])
         hop = min(hop, heard if waiting is None else waiting)
+        hop = max(hop, self._stream_hops.start, self._stream_hops.stop - KEPT_HOPS)
         start = hop * hop_frames * self._frame_samples  # where the model hears silence from
         position = min(self._egress_position(), self.sound.end, start)
         cut = self.speech.interrupt(position, start)
@@ -181,6 +185,7 @@ class AvatarSession:
         self._schedule.clear()
         if self._stream_open:
             self._engine.rewind(self.id, self._schedule.generation, hop)
+            self._stream_hops = range(self._stream_hops.start, hop)
         self.playback.interrupted(cut, position)
         self._take_blocks(self.speech.fill(self.now_ns()))
         return len(cut)
@@ -238,6 +243,7 @@ class AvatarSession:
         except EngineLostError:
             return  # `_on_back` opens it
         self._stream_open = True
+        self._stream_hops = range(hop, hop)
 
     async def _tick(self) -> None:
         source = self._microphone if self.speech is None else self.speech
@@ -274,6 +280,7 @@ class AvatarSession:
             if not self._engine.submit(self.id, self._schedule.generation, flight.hop.index, flight.hop.samples):
                 self._schedule.put_back(flight)
                 return
+            self._stream_hops = range(self._stream_hops.start, flight.hop.index + 1)
             self.counters.hops_sent += 1
 
     def _on_result(self, result: HopResult) -> None:

@@ -236,3 +236,23 @@ def mouth(jpeg: bytes) -> float:
     with av.open(io.BytesIO(jpeg), format="mjpeg") as container:
         luma = next(container.decode(video=0)).to_ndarray(format="gray")
     return float((luma[:, luma.shape[1] // 2][luma.shape[0] // 2 :] < 50).sum())
+
+
+def test_an_interrupt_of_a_model_that_cannot_keep_up_ends_nothing() -> None:
+    """Half of real time: the model's stream begins anew again and again; interrupts go back no further than that."""
+
+    async def talk(assistant: Assistant) -> None:
+        for turn in range(6):
+            await assistant.socket.send(tone(4.0))
+            await assistant.send(type="utterance.end")
+            await assistant.until(lambda turn=turn: len(assistant.of("playback.started")) > turn)
+            heard = len(assistant.loud)
+            await assistant.until(lambda heard=heard, turn=turn: len(assistant.loud) >= heard + 40 + 15 * turn)
+            await assistant.send(type="interrupt")
+            await assistant.until(lambda turn=turn: len(assistant.of("interrupted")) > turn)
+
+    slow = "tests.stream_server.fake_pipeline:SlowPipeline"
+    with ServerProcess("--max-sessions", "1", pipeline=slow) as server:
+        assistant = with_assistant(server, talk, frames="jpeg")
+    assert not assistant.of("error")
+    assert assistant.pictures == sorted(assistant.pictures)
