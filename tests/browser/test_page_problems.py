@@ -49,6 +49,7 @@ def test_a_full_server_keeps_the_place_in_the_queue_and_the_call_begins_by_itsel
         assert page.text(second, "state") == "The server does not answer."
 
 
+@pytest.mark.nightly
 def test_a_killed_server_that_comes_again_is_called_again(chromium_path: str, microphone: Path) -> None:
     with Chromium(chromium_path, microphone) as browser:
         with ServerProcess() as server:
@@ -82,6 +83,7 @@ def test_a_blocked_microphone_is_explained(chromium_path: str, microphone: Path)
         browser.wait_for("document.getElementById('state').textContent.includes('No microphone was found')")
 
 
+@pytest.mark.nightly
 def test_media_that_do_not_come_through_are_explained(chromium_path: str, microphone: Path) -> None:
     """Every candidate of the answer leads nowhere, as behind a firewall without UDP."""
     with ServerProcess() as server, Chromium(chromium_path, microphone) as browser:

@@ -31,7 +31,7 @@ def lumas_of_a_call(server: ServerProcess, frames: int) -> tuple[list[NDArray[np
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("marked", [True, pytest.param(False, marks=pytest.mark.nightly)])
 def test_a_call_carries_the_marks_it_says(marked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aioice.ice, "get_host_addresses", aioice.ice.get_host_addresses)
     offer_loopback()

@@ -51,6 +51,7 @@ def call(url: str, *, delay_ms: float, seconds: float = 6.0) -> CallMeasures:
     return asyncio.run(run())
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_delay_of_the_network_is_measured_both_ways(server: OwnServer) -> None:
     near, far = (call(server.url, delay_ms=delay_ms) for delay_ms in (0.0, DELAY_MS))

@@ -66,6 +66,7 @@ def test_usage_of_a_process_and_its_child() -> None:
         tree_usage(process.pid)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_callers_are_added_until_the_server_refuses(tmp_path: Path) -> None:
     file = tmp_path / "load.json"
