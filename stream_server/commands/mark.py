@@ -76,6 +76,39 @@ def credentials(
         raise typer.Exit(1)
 
 
+@app.command()
+def sign(
+    file: Annotated[Path, typer.Argument(help="MP4 file, such as a recording of `serve --record`")],
+    sign_cert: Annotated[Path, typer.Option(help="PEM certificate chain, the signer's first")],
+    sign_key: Annotated[Path, typer.Option(help="PEM private key of the first certificate")],
+    avatar: Annotated[
+        Path | None, typer.Option(help="avatar folder that it shows; the shipped one if not given")
+    ] = None,
+    tsa: Annotated[str | None, typer.Option(help="time-stamp server's URL")] = None,
+) -> None:
+    """Put Content Credentials into a video that this program made, in its place. Serving processes hold no key."""
+    from model.avatar import DEFAULT_AVATAR, read_avatar_config
+    from model.provenance.consent import consent_hash
+    from model.provenance.credentials import Origin, VideoSigner
+
+    config = read_avatar_config(DEFAULT_AVATAR if avatar is None else avatar)
+    origin = Origin(
+        avatar=config.name,
+        field_hash=config.field_hash,
+        consent_hash=consent_hash(config.consent, config.field_hash),
+        licence=config.licence,
+    )
+    signer = VideoSigner(sign_cert, sign_key, tsa=tsa)
+    partial = file.with_name(f".{file.name}.signed")
+    try:
+        signer.sign(file, partial, origin)
+        partial.chmod(file.stat().st_mode & 0o777)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    typer.echo(f"{file}: signed by {signer.subject}")
+
+
 def register(app_: typer.Typer) -> None:
     """Add the group to the application."""
     app_.add_typer(app, name="mark")

@@ -18,6 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from model.errors import InputError
 from model.provenance.credentials import SYNTHETIC_SOURCE, Origin, VideoSigner, read_credentials
 from stream_server.cli import main
+from stream_server.worker.egress import Picture, Sound
+from stream_server.worker.sinks.socket_media import FragmentedMp4
 
 REASON = "c2pa-python is not installed: pip install 'nerf-lipsync[credentials]'"
 ORIGIN = Origin(avatar="default", field_hash="57c57e00", consent_hash="a6497f3b", licence="Apache-2.0", instance=77)
@@ -213,3 +215,34 @@ def test_the_command_tells_whole_from_broken(
     signed.write_bytes(data)
     assert main(["mark", "credentials", str(signed)]) == 1
     assert "assertion.bmffHash.mismatch" in capsys.readouterr().out
+
+
+def test_a_recording_is_signed_in_its_place(
+    c2pa: object, chain: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fragmented MP4, as `serve --record` writes it."""
+    made = FragmentedMp4(size=64, fps=25)
+    image = np.full((96, 64), 90, np.uint8)
+    parts = []
+    for index in range(50):
+        image[:64] = index * 4
+        parts.append(made.encode_file(Picture(index, image, None)))
+        sounds = (Sound((2 * index + block) * 960, np.zeros(960, np.int16)) for block in range(2))
+        parts += [made.encode_file(sound) for sound in sounds]
+    path = tmp_path / "call.mp4"
+    path.write_bytes(b"".join([*parts, made.finish()]))
+    path.chmod(0o600)
+    certificates, key, root = chain
+    assert main(["mark", "sign", str(path), "--sign-cert", str(certificates), "--sign-key", str(key)]) == 0
+    found = read_credentials(path, anchors=root)
+    assert found is not None
+    assert (found.state, path.stat().st_mode & 0o777) == ("Trusted", 0o600)
+    with av.open(str(path)) as container:
+        assert len(list(container.decode(video=0))) == 50
+    data = bytearray(path.read_bytes())
+    data[data.index(b"mdat") + 40] ^= 1
+    path.write_bytes(data)
+    broken = read_credentials(path)
+    assert broken is not None
+    assert broken.state == "Invalid"
+    assert [file.name for file in tmp_path.glob(".*")] == []
