@@ -15,6 +15,7 @@ from tests.stream_server.server_process import ServerProcess
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 
+@pytest.mark.nightly
 def test_a_full_server_keeps_the_place_in_the_queue_and_the_call_begins_by_itself(
     chromium_path: str, microphone: Path
 ) -> None:

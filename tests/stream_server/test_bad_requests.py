@@ -178,6 +178,7 @@ def test_a_caller_who_never_connects_loses_the_place(server: ServerProcess) -> N
     assert asyncio.run(run()) == (0, 1)
 
 
+@pytest.mark.nightly
 def test_a_flood_of_offers_is_refused_and_others_keep_their_frames() -> None:
     """A thousand in about a minute's allowance of sixty: the rest are told when to come again."""
 
