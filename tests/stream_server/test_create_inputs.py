@@ -104,6 +104,7 @@ def test_two_people(
     assert said.startswith("nerf-lipsync: two.mp4: a second face") and "film one person alone" in said
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_face_that_leaves_the_picture(
     tmp_path: Path, task: Path, consent: list[str], frames: Frames, capfd: pytest.CaptureFixture[str]
@@ -116,6 +117,7 @@ def test_a_face_that_leaves_the_picture(
     assert "of usable video; preset adapt needs 2 s: film more" in said  # what can be used is too short
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_three_seconds_for_a_preset_that_needs_more(
     tmp_path: Path, task: Path, consent: list[str], frames: Frames, capfd: pytest.CaptureFixture[str]
@@ -125,6 +127,7 @@ def test_three_seconds_for_a_preset_that_needs_more(
     assert "3.0 s of usable video; preset standard needs 20 s: film more, or use --preset adapt" in said
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_picture_on_its_side_is_turned_or_refused(
     tmp_path: Path, task: Path, consent: list[str], frames: Frames, capfd: pytest.CaptureFixture[str]
