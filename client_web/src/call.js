@@ -211,16 +211,21 @@ export class Call {
     this.lost = this.peer;
     this.view.onState("reconnecting");
     const until = performance.now() + COME_BACK_MS;
+    let known = true; // whether the server may still know the session
     try {
       while (!this.over) {
         try {
+          if (!known) return await this.#open();
           const { id, resumeToken } = this.session;
           this.servers = await iceServers(); // a relay's credentials last ten minutes
           await this.#connect(`v1/sessions/${id}/resume`, { resume_token: resumeToken });
           return;
         } catch (error) {
           const code = error instanceof AdviceError ? error.code : "";
-          if (code === "no-such-session" || code === "token-needed") return await this.#open();
+          if (known && (code === "no-such-session" || code === "token-needed")) {
+            known = false; // a server that was started again: it may be loading yet
+            continue;
+          }
           if (performance.now() > until || !["no-answer", "not-ready", "no-udp", "busy"].includes(code)) throw error;
           await this.#pause(RETRY_MS);
         }
