@@ -69,7 +69,7 @@ async def recovery_s(server: ServerProcess) -> float:
 async def interrupts(server: ServerProcess) -> list[float]:
     """For each interrupt in the middle of a sound: ms from its sending to the last loud sound, by arrival here.
 
-    How the mouth stops is tested on the model's motion (`tests/model/test_rewind.py`): pictures hold blinks and sway too.
+    How the mouth stops is tested on the motion (`tests/model/test_rewind.py`): pictures hold blinks and sway too.
     """
     sound_ms = []
     assistant = await Assistant.open(server, frames="jpeg")
