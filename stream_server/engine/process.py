@@ -61,7 +61,7 @@ class Connection:
 
 
 class Engine:
-    """Serves a loaded pipeline on a Unix socket until told to stop. `beat` is called at each turn of the loop."""
+    """Serves a loaded pipeline on a Unix socket until told to stop."""
 
     def __init__(self, loaded: Loaded, path: Path, *, most_hops: int = 8) -> None:
         self._loaded = loaded

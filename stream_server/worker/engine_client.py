@@ -72,7 +72,7 @@ class EngineClient:
         self.avatar: dict[str, Any] | None = None
         self.epoch = ""
         self.busy_ms_per_hop = 0.0
-        """Smoothed time the engine spends on one session's hop, as measured in service; 0 before the first."""
+        """Smoothed time the engine spends on one session's hop, its part of shared steps; 0 before the first."""
 
     @property
     def stuck_s(self) -> float:
@@ -229,7 +229,7 @@ class EngineClient:
         slot, count = int(body["slot"]), int(body["count"])
         frames = self._ring.read(slot, count)
         self._have_back(slot)
-        busy_ms = (body["finished_ns"] - body["started_ns"]) / 1e6
+        busy_ms = sum(body["engine_ms"].values())  # a step's wall time would count its other sessions as well
         self.busy_ms_per_hop += 0.05 * (busy_ms - self.busy_ms_per_hop) if self.busy_ms_per_hop else busy_ms
         return HopResult(
             generation=body["generation"],
