@@ -229,7 +229,7 @@ def _conv_matrix(convs: Sequence[nn.Module]) -> tuple[Tensor, Tensor]:
 
 
 def _grow_matrix(conv: nn.Module) -> tuple[Tensor, Tensor]:
-    """Matrix (3 * inputs, 2 * outputs) of a transposed convolution of 4 taps, stride 2, padding 1: two frames from three.
+    """Matrix (3 * inputs, 2 * outputs) of a transposed convolution (4 taps, stride 2, padding 1): 2 frames of 3.
 
     Frame 2i is of inputs i - 1 (tap 3) and i (tap 1), frame 2i + 1 of i (tap 2) and i + 1 (tap 0).
     """
