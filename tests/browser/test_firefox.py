@@ -48,7 +48,8 @@ def test_a_call(browser: Chromium, server: ServerProcess) -> None:
     assert page.video_mean(browser) > 5
     assert stats(browser, "audio")["packetsReceived"] > 100
     changed = browser.evaluate(
-        "fetch(`v1/sessions/${avatarCall.session.id}`, {method: 'PATCH', body: JSON.stringify({controls: {yaw_deg: 10}}),"
+        "fetch(`v1/sessions/${avatarCall.session.id}`, {method: 'PATCH', "
+        "body: JSON.stringify({controls: {yaw_deg: 10}}),"
         " headers: {'content-type': 'application/json'}}).then(a => a.status)"
     )
     assert changed == 200
