@@ -14,7 +14,7 @@ WIDEST_HEAD = 128
 BLOCK_K_BYTES = 64
 """Input channels of one product in a projection, in bytes: 16 of float32, 32 of the others."""
 BLOCK_V = 16
-"""Channels of a head's values that meet their columns of the output projection at once."""
+"""Channels of a head's values that meet columns of the output projection at once; a head of up to 32 does as a whole."""
 FUSE_ROWS = 16
 """Windows up to this many frames keep the output projection in the kernel; longer ones leave it to one large product.
 
@@ -33,10 +33,9 @@ def power_of_two(n: int) -> int:
     return max(16, 1 << max(n - 1, 0).bit_length())
 
 
-def warps(sizes: Mapping[str, int], item_bytes: int) -> int:
-    """Warps of a program: 8 where 4 would have to spill registers."""
-    large = sizes["BLOCK_T"] * sizes["BLOCK_S"] >= 64 * 64 or sizes.get("BLOCK_C", 0) * item_bytes >= 512
-    return 8 if large else 4
+def warps(sizes: Mapping[str, int]) -> int:
+    """Warps of a program: 8 where 4 would have to spill registers on some architecture, as in every fused block."""
+    return 8 if "BLOCK_C" in sizes or sizes["BLOCK_T"] * sizes["BLOCK_S"] >= 64 * 64 else 4
 
 
 def block_constants(
@@ -55,7 +54,7 @@ def block_constants(
         "BLOCK_S": power_of_two(tokens),
         "BLOCK_C": power_of_two(width),
         "BLOCK_K": BLOCK_K_BYTES // item_bytes,
-        "BLOCK_V": BLOCK_V,
+        "BLOCK_V": power_of_two(channels) if channels <= 2 * BLOCK_V else BLOCK_V,
         "BLOCK_D": power_of_two(channels),
         "BLOCK_HALF": power_of_two(channels // 2),
     }
@@ -130,7 +129,7 @@ def _plain(
     signature = dict.fromkeys(("q", "k", "v", "bias", "cache_k", "cache_v", "out"), f"*{dtype}")
     signature |= {"mask": "*u8", "committed": "*i64"} | dict.fromkeys(("T", "S", *strides, "m_sb", "first"), "i32")
     signature |= {"scale": "fp32"}
-    fixed: dict[str, Constant] = dict.fromkeys(("q_sd", "k_sd", "v_sd", "m_ss"), 1) | {"MASK": True}
+    fixed: dict[str, Constant] = {"q_sd": 1, "k_sd": 1, "v_sd": 1, "m_ss": 1, "MASK": True}
     absent = (() if cached else ("cache_k", "cache_v", "committed")) + (() if chosen["REACH"] else ("bias",))
     return _case("attention_kernel", name, dtype, signature, {**fixed, **chosen}, sizes, absent, strides)
 
@@ -152,7 +151,7 @@ def _case(
         constants={**constants, **sizes}
         | dict.fromkeys(absent)
         | {"DOT": f"tl.{_TYPES[dtype]}", "PRECISION": "tf32x3" if dtype == "fp32" else "ieee"},
-        num_warps=warps(sizes, _BYTES[dtype]),
+        num_warps=warps(sizes),
         num_stages=STAGES,
         divisible=divisible,
     )
