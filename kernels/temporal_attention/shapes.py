@@ -13,8 +13,6 @@ WIDEST = 512
 WIDEST_HEAD = 128
 BLOCK_K_BYTES = 64
 """Input channels of one product in a projection, in bytes: 16 of float32, 32 of the others."""
-BLOCK_V = 16
-"""Channels of a head's values that meet columns of the output projection at once; a head of up to 32 does as a whole."""
 FUSE_ROWS = 16
 """Windows up to this many frames keep the output projection in the kernel; longer ones leave it to one large product.
 
@@ -41,7 +39,11 @@ def warps(sizes: Mapping[str, int]) -> int:
 def block_constants(
     *, frames: int, tokens: int, width: int, context: int, heads: int, channels: int, item_bytes: int
 ) -> dict[str, int]:
-    """Sizes of the fused block's program."""
+    """Sizes of the fused block's program.
+
+    BLOCK_V channels of a head's values meet their columns of the output projection at once: all of a narrow head, but
+    not in float32, where sm_86 and sm_89 would spill.
+    """
     fused = frames <= FUSE_ROWS
     return {
         "C": width,
@@ -54,7 +56,7 @@ def block_constants(
         "BLOCK_S": power_of_two(tokens),
         "BLOCK_C": power_of_two(width),
         "BLOCK_K": BLOCK_K_BYTES // item_bytes,
-        "BLOCK_V": power_of_two(channels) if channels <= 2 * BLOCK_V else BLOCK_V,
+        "BLOCK_V": 32 if channels <= 32 and item_bytes == 2 else 16,
         "BLOCK_D": power_of_two(channels),
         "BLOCK_HALF": power_of_two(channels // 2),
     }
