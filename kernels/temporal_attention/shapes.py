@@ -32,8 +32,17 @@ def power_of_two(n: int) -> int:
 
 
 def warps(sizes: Mapping[str, int]) -> int:
-    """Warps of a program: 8 where 4 would have to spill registers on some architecture, as in every fused block."""
+    """Warps of a program: 8 for a fused block, which has a multiprocessor to itself, and for 64 x 64 scores."""
     return 8 if "BLOCK_C" in sizes or sizes["BLOCK_T"] * sizes["BLOCK_S"] >= 64 * 64 else 4
+
+
+def registers(item_bytes: int) -> int | None:
+    """Registers of a thread that ptxas may use, None for its own choice.
+
+    Left alone with half precision it aims at several programs a multiprocessor, and spills for it; in float32 it is the
+    other way round. Both were tried for every architecture.
+    """
+    return 255 if item_bytes == 2 else None
 
 
 def block_constants(
@@ -155,5 +164,6 @@ def _case(
         | {"DOT": f"tl.{_TYPES[dtype]}", "PRECISION": "tf32x3" if dtype == "fp32" else "ieee"},
         num_warps=warps(sizes),
         num_stages=STAGES,
+        registers=registers(_BYTES[dtype]),
         divisible=divisible,
     )
