@@ -43,7 +43,8 @@ def temporal_attention_triton(
                 None if cache is None else cache.committed, out, T, S,
                 *query.stride(), *key.stride(), *value.stride(), *((0, 0) if mask is None else mask.stride()),
                 _first(hop_mask), D**-0.5, MASK=mask is not None, **_options(query, hop_mask, rope, relative_bias),
-                **sizes, num_warps=shapes.warps(sizes), num_stages=shapes.STAGES, maxnreg=shapes.registers(query.element_size()),
+                **sizes, num_warps=shapes.warps(sizes), num_stages=shapes.STAGES,
+                maxnreg=shapes.registers(query.element_size()),
             )  # fmt: skip
     return out.transpose(1, 2)
 
