@@ -38,7 +38,7 @@ class FilmResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention over frames (self) or over audio tokens (cross), pre-norm, residual: one call to a kernel."""
+    """Multi-head attention over frames (self) or audio tokens (cross), pre-norm, residual: one call to a kernel."""
 
     def __init__(self, width: int, num_heads: int, context: int | None = None) -> None:
         super().__init__()

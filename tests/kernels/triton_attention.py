@@ -178,6 +178,26 @@ def test_levels_of_the_shipped_net(frames: int, width: int, dtype: torch.dtype) 
     check_block(x, block_weights(width, width, 160, dtype), 4, context=poisoned(2, 16, 160, dtype=dtype), mask=mask)
 
 
+@nightly
+def test_the_net_with_its_attention_in_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    from functools import partial
+
+    from model.diffusion import temporal_block
+    from model.diffusion.unet import TemporalUNet, UNetConfig
+
+    unet = TemporalUNet(UNetConfig(channels=(16, 24, 32), condition_size=16, context_size=16, num_heads=2))
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    unet = unet.eval().to(DEVICE)
+    heard = torch.arange(16, device=DEVICE).expand(2, -1) < torch.tensor([[12], [0]], device=DEVICE)
+    inputs = [torch.randn(2, *shape, device=DEVICE) for shape in ((16, 16), (), (16, 16), (16,), (16, 256))]
+    found = []
+    for backend in ("triton", "reference"):
+        monkeypatch.setattr(temporal_block, "attention_block", partial(attention_block, backend=backend))
+        found.append(unet(*inputs, heard))
+    assert_same(*found)
+
+
 def test_what_a_mask_hides_is_not_read_and_a_session_never_reaches_another() -> None:
     """NaN in a masked token changes nothing; NaN in one session stays there, bit by bit."""
     x, w = torch.randn(3, 5, 16, device=DEVICE), block_weights(16, 16, 16, torch.float32)
