@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kernels.checks import KernelInputError
 
-ABI_VERSION = 3
-INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512bf16")  # slowest first; NlsIsa in csrc/abi.h
+ABI_VERSION = 4
+INSTRUCTION_SETS = ("portable", "avx2", "avx2i16", "avx512", "avx512bf16")  # slowest first; NlsIsa in csrc/abi.h
 HOW_TO_BUILD = "cmake -S . -B build/native && cmake --build build/native"
 _STATUS = {
     1: "bad argument",

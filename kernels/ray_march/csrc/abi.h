@@ -2,12 +2,13 @@
 #pragma once
 #include <stdint.h>
 
-#define NLS_ABI_VERSION 3
+#define NLS_ABI_VERSION 4
 #define NLS_MOST_NODES 64  // of a layer's displacement grid, along a side
 #define NLS_API extern "C" __attribute__((visibility("default")))
 
-// Instruction sets, slowest first. "portable" is GCC vectors of four floats: SSE2, NEON or plain scalar code.
-enum NlsIsa { NLS_PORTABLE = 0, NLS_AVX2 = 1, NLS_AVX512 = 2, NLS_AVX512BF16 = 3, NLS_ISA_COUNT = 4 };
+// Instruction sets and the arithmetic of the MLP, about slowest first. "portable" is GCC vectors of four floats: SSE2,
+// NEON or plain scalar code. "i16" is fixed point.
+enum NlsIsa { NLS_PORTABLE = 0, NLS_AVX2 = 1, NLS_AVX2I16 = 2, NLS_AVX512 = 3, NLS_AVX512BF16 = 4, NLS_ISA_COUNT = 5 };
 
 enum NlsStatus { NLS_OK = 0, NLS_BAD_ARGUMENT = 1, NLS_NO_MEMORY = 2, NLS_NO_THREAD = 3, NLS_UNSUPPORTED = 4 };
 

@@ -11,7 +11,7 @@ bool runs_here(int isa) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (isa == NLS_AVX2) return avx2;
+  if (isa == NLS_AVX2 || isa == NLS_AVX2I16) return avx2;
   if (isa == NLS_AVX512) return avx512;
   if (isa == NLS_AVX512BF16) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
@@ -22,6 +22,7 @@ const KernelTable* table_of(int isa) {
   if (!runs_here(isa)) return nullptr;
 #if NLS_X86
   if (isa == NLS_AVX2) return &kAvx2Table;
+  if (isa == NLS_AVX2I16) return &kAvx2I16Table;
   if (isa == NLS_AVX512) return &kAvx512Table;
   if (isa == NLS_AVX512BF16) return &kAvx512Bf16Table;
 #endif

@@ -49,7 +49,7 @@ void render_tiles(const FrameView& f, int (*next_tile)(void*), void* source, voi
     stats.samples += n;
     make_features<L, Net>(f, s.rays.px, s.rays.py, s.rays.pz, n, s.x);
     lap(stats.features_ns);
-    Net::run(*f.net, s.x, n, s.raw, kRawStride);
+    Net::run(f, s.x, n, s.raw, kRawStride);
     lap(stats.mlp_ns);
     composite<L>(f, s.rays, s.raw, kRawStride, n);
     lap(stats.composite_ns);
@@ -57,8 +57,8 @@ void render_tiles(const FrameView& f, int (*next_tile)(void*), void* source, voi
 }
 
 template <class L, class Net>
-constexpr KernelTable make_table(int isa) {
-  return {isa, L::kBlockVectors * L::W, sizeof(typename L::Plane) == 4, sizeof(Scratch<L, Net>), render_tiles<L, Net>,
+constexpr KernelTable make_table(int isa, const KernelTable* exact = nullptr) {
+  return {isa, Net::kChunk, sizeof(typename L::Plane) == 4, exact, sizeof(Scratch<L, Net>), render_tiles<L, Net>,
           composite_i420<L>};
 }
 
