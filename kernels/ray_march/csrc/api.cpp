@@ -73,6 +73,11 @@ int32_t nls_scene_render(NlsScene* scene, const NlsFrame* frame, float* out, Nls
   return guarded([&] { scene->render(*frame, out, stats ? *stats : local); });
 }
 
+int64_t nls_peak(int32_t isa, int64_t rounds) {
+  const KernelTable* table = table_of(isa);
+  return table && rounds > 0 ? table->peak(rounds) : 0;
+}
+
 int32_t nls_composite_i420(const float* rgba, const uint8_t* underlay, int32_t height, int32_t width, uint8_t* out,
                            int32_t isa) {
   if (!rgba || !underlay || !out || height < 2 || width < 2 || height % 2 || width % 2) return NLS_BAD_ARGUMENT;

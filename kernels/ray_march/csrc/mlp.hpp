@@ -2,6 +2,7 @@
 // weight load. The last layer has only 4 outputs, so its lanes are 4 outputs x 4 partial sums.
 #pragma once
 #include "features.hpp"
+#include "peak.hpp"
 
 namespace {
 
@@ -93,6 +94,8 @@ struct NetF32 : FloatInputs<L, NetF32<L>, float> {
       last_layer<L>(net.w3, net.b3, h2, out + i, stride);
     }
   }
+
+  static int64_t peak(int64_t rounds) { return spin_float<L>(rounds); }
 };
 
 }  // namespace

@@ -59,7 +59,7 @@ void render_tiles(const FrameView& f, int (*next_tile)(void*), void* source, voi
 template <class L, class Net>
 constexpr KernelTable make_table(int isa, const KernelTable* exact = nullptr) {
   return {isa, Net::kChunk, sizeof(typename L::Plane) == 4, exact, sizeof(Scratch<L, Net>), render_tiles<L, Net>,
-          composite_i420<L>};
+          Net::peak, composite_i420<L>};
 }
 
 }  // namespace

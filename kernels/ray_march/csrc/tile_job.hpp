@@ -77,6 +77,7 @@ struct KernelTable {
   // Renders tiles until next_tile(source) returns a negative number.
   void (*render_tiles)(const FrameView& frame, int (*next_tile)(void* source), void* source, void* scratch,
                        NlsStats& stats);
+  int64_t (*peak)(int64_t rounds);
   void (*composite_i420)(const float* rgba, const uint8_t* underlay, int height, int width, uint8_t* out);
 };
 
