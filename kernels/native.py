@@ -87,7 +87,18 @@ def load_library() -> ctypes.CDLL:
     if found != ABI_VERSION:
         raise KernelLibraryError(f"{path.name} has ABI {found}, need {ABI_VERSION}; rebuild it: {HOW_TO_BUILD}")
     library.nls_instruction_sets.restype = ctypes.c_uint32
+    library.nls_peak.argtypes, library.nls_peak.restype = (ctypes.c_int32, ctypes.c_int64), ctypes.c_int64
     return library
+
+
+def spin_multiply_adds(instruction_set: str, rounds: int) -> int:
+    """Do nothing but a level's kind of multiply-adds, on registers; how many there were. Time it for the core's peak.
+
+    Raises:
+        KernelInputError: The level does not run here.
+    """
+    done: int = load_library().nls_peak(instruction_set_index(instruction_set), rounds)
+    return done
 
 
 def check_status(status: int, call: str) -> None:
