@@ -10,7 +10,14 @@ from pathlib import Path
 from kernels.checks import KernelInputError
 
 ABI_VERSION = 4
-INSTRUCTION_SETS = ("portable", "avx2", "avx2i16", "avx512", "avx512bf16")  # slowest first; NlsIsa in csrc/abi.h
+INSTRUCTION_SETS = (
+    "portable",
+    "avx2",
+    "avx2i16",
+    "avx512",
+    "avx512i16",
+    "avx512bf16",
+)  # slowest first; NlsIsa in csrc/abi.h
 EXACT = frozenset({"portable", "avx2", "avx512"})  # MLP in float32
 HOW_TO_BUILD = "cmake -S . -B build/native && cmake --build build/native"
 _STATUS = {

@@ -17,7 +17,7 @@ from kernels.ray_march.synthetic import random_field, random_frame
 
 pytestmark = pytest.mark.usefixtures("native")
 
-EXACT_TWIN = {"avx2i16": "avx2"}
+EXACT_TWIN = {"avx2i16": "avx2", "avx512i16": "avx512"}
 FIXED = [name for name in EXACT_TWIN if name in cpu_info().instruction_sets]
 PSNR_DB = 60.0  # measured 70 and more
 

@@ -7,8 +7,16 @@
 #define NLS_API extern "C" __attribute__((visibility("default")))
 
 // Instruction sets and the arithmetic of the MLP, about slowest first. "portable" is GCC vectors of four floats: SSE2,
-// NEON or plain scalar code. "i16" is fixed point.
-enum NlsIsa { NLS_PORTABLE = 0, NLS_AVX2 = 1, NLS_AVX2I16 = 2, NLS_AVX512 = 3, NLS_AVX512BF16 = 4, NLS_ISA_COUNT = 5 };
+// NEON or plain scalar code. "i16" is fixed point (with VNNI where it is of AVX-512).
+enum NlsIsa {
+  NLS_PORTABLE = 0,
+  NLS_AVX2 = 1,
+  NLS_AVX2I16 = 2,
+  NLS_AVX512 = 3,
+  NLS_AVX512I16 = 4,
+  NLS_AVX512BF16 = 5,
+  NLS_ISA_COUNT = 6
+};
 
 enum NlsStatus { NLS_OK = 0, NLS_BAD_ARGUMENT = 1, NLS_NO_MEMORY = 2, NLS_NO_THREAD = 3, NLS_UNSUPPORTED = 4 };
 

@@ -13,6 +13,7 @@ bool runs_here(int isa) {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (isa == NLS_AVX2 || isa == NLS_AVX2I16) return avx2;
   if (isa == NLS_AVX512) return avx512;
+  if (isa == NLS_AVX512I16) return avx512 && __builtin_cpu_supports("avx512vnni");
   if (isa == NLS_AVX512BF16) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
   return isa == NLS_PORTABLE;
@@ -24,6 +25,7 @@ const KernelTable* table_of(int isa) {
   if (isa == NLS_AVX2) return &kAvx2Table;
   if (isa == NLS_AVX2I16) return &kAvx2I16Table;
   if (isa == NLS_AVX512) return &kAvx512Table;
+  if (isa == NLS_AVX512I16) return &kAvx512I16Table;
   if (isa == NLS_AVX512BF16) return &kAvx512Bf16Table;
 #endif
   return &kPortableTable;

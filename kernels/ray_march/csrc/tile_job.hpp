@@ -84,5 +84,5 @@ struct KernelTable {
 // Defined in isa_*.cpp; CMake sets NLS_X86 where it builds the x86 ones.
 extern const KernelTable kPortableTable;
 #if NLS_X86
-extern const KernelTable kAvx2Table, kAvx2I16Table, kAvx512Table, kAvx512Bf16Table;
+extern const KernelTable kAvx2Table, kAvx2I16Table, kAvx512Table, kAvx512I16Table, kAvx512Bf16Table;
 #endif
