@@ -1,7 +1,7 @@
 """The CPU ray marcher in one run: its levels against each other, eager torch and the core's measured peak.
 
 Everything is timed in turn and the least of the turns counts, so that a neighbour's load hits all alike. One thread is
-timed by its CPU time, two threads and the parts of a frame by wall time.
+timed by its CPU time, two threads by wall time.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ struct NlsStats {
   int64_t samples;      // field evaluations
   int64_t rays;         // rays that entered a tile's march
   int64_t march_steps;  // positions looked up in the distance field (lanes of a packet counted as one)
+  // CPU time of all workers
   int64_t march_ns, features_ns, mlp_ns, composite_ns;
 };
 
