@@ -9,8 +9,16 @@ from pathlib import Path
 
 from kernels.checks import KernelInputError
 
-ABI_VERSION = 3
-INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512bf16")  # slowest first; NlsIsa in csrc/abi.h
+ABI_VERSION = 4
+INSTRUCTION_SETS = (
+    "portable",
+    "avx2",
+    "avx2i16",
+    "avx512",
+    "avx512i16",
+    "avx512bf16",
+)  # slowest first; NlsIsa in csrc/abi.h
+EXACT = frozenset({"portable", "avx2", "avx512"})  # MLP in float32
 HOW_TO_BUILD = "cmake -S . -B build/native && cmake --build build/native"
 _STATUS = {
     1: "bad argument",
@@ -86,7 +94,18 @@ def load_library() -> ctypes.CDLL:
     if found != ABI_VERSION:
         raise KernelLibraryError(f"{path.name} has ABI {found}, need {ABI_VERSION}; rebuild it: {HOW_TO_BUILD}")
     library.nls_instruction_sets.restype = ctypes.c_uint32
+    library.nls_peak.argtypes, library.nls_peak.restype = (ctypes.c_int32, ctypes.c_int64), ctypes.c_int64
     return library
+
+
+def spin_multiply_adds(instruction_set: str, rounds: int) -> int:
+    """Do nothing but a level's kind of multiply-adds, on registers; how many there were. Time it for the core's peak.
+
+    Raises:
+        KernelInputError: The level does not run here.
+    """
+    done: int = load_library().nls_peak(instruction_set_index(instruction_set), rounds)
+    return done
 
 
 def check_status(status: int, call: str) -> None:

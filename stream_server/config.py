@@ -56,6 +56,7 @@ class ServerConfig:
     threads: int = 1
     temperature: float = 0.0
     backend: str = "auto"
+    instruction_set: str = "auto"
     timecode: bool = False
     visible_mark: bool = True
     mark_text: str = "AI"

@@ -43,7 +43,7 @@ class _Stats(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class RenderStats:
-    """Work of one frame. Times are summed over threads and zero unless the frame was profiled."""
+    """Work of one frame. Times are CPU times, summed over threads, and zero unless the frame was profiled."""
 
     samples: int  # field evaluations
     rays: int  # rays that could meet matter

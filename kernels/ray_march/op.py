@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from kernels.backend import Backend, Chosen, choose_backend
 from kernels.checks import KernelInputError, check_range
 from kernels.native import cpu_info
+from kernels.ray_march import calibration
 from kernels.ray_march.arrays import FieldArrays, FrameInputs, check_output
 from kernels.ray_march.cpu_impl import CpuScene, RenderStats
 from kernels.ray_march.reference import render_reference
@@ -23,7 +24,9 @@ class RayMarcher:
         threads: Workers of the "cpu" backend, the caller included. They are started here, so create the
             object after any fork.
         backend: "auto" takes "cpu" where the native library was built.
-        instruction_set: "auto" or a name from ``cpu_info().instruction_sets``; only for "cpu".
+        instruction_set: A name from ``cpu_info().instruction_sets``, or "auto": the fastest that is exact enough
+            for this field (`calibration`). Only for "cpu".
+        sample: A typical small frame for that check.
 
     Raises:
         KernelInputError: A backend or instruction set that is not here, or a bad thread count.
@@ -36,6 +39,7 @@ class RayMarcher:
         threads: int = 1,
         backend: Backend = "auto",
         instruction_set: str = "auto",
+        sample: FrameInputs | None = None,
     ) -> None:
         check_range("threads", threads, 1, MAX_THREADS)
         self.backend: Chosen = choose_backend("ray_march", backend, cpu_library=cpu_info().built)
@@ -44,7 +48,10 @@ class RayMarcher:
         self._field = field
         self._scene: CpuScene | None = None
         if self.backend == "cpu":
-            self._scene = CpuScene(field, threads=threads, instruction_set=instruction_set)
+            if instruction_set == "auto":
+                self._scene = calibration.prepare_scene(field, threads=threads, sample=sample)
+            else:
+                self._scene = CpuScene(field, threads=threads, instruction_set=instruction_set)
             del self._field
         elif instruction_set not in ("auto", "reference"):
             raise KernelInputError(f"the reference backend has no instruction set, got {instruction_set!r}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_UNDERLAYS = 16
 BLACK, WHITE = Background(top=(0, 0, 0), bottom=(0, 0, 0)), Background(top=(255, 255, 255), bottom=(255, 255, 255))
+SAMPLE_PX = 48  # of the frame on which the kernel checks how exact it is
 FAINT_ALPHA = 16 / 255  # below it straight color fades to the avatar's own background: it is noise, and not seen
 
 
@@ -109,10 +110,16 @@ class AvatarRenderer:
         self.avatar = avatar
         self.size_px = size_px
         self.conditioner = FieldConditioner(avatar.config, avatar.arrays)
+        motion = np.zeros(avatar.config.field_config.motion_size, np.float32)
         self.marcher = RayMarcher(
-            field_arrays(avatar), threads=threads, backend=backend, instruction_set=instruction_set
+            field_arrays(avatar),
+            threads=threads,
+            backend=backend,
+            instruction_set=instruction_set,
+            sample=self.conditioner.frame_inputs(motion, avatar.config.rest_pose, SAMPLE_PX),
         )
         self._backend: Backend = backend
+        self._asked_set = instruction_set
         self._torso = np.asarray(avatar.arrays["torso"], np.uint8)
         self._following = FollowingTorso(avatar, size_px) if "torso_mix" in avatar.arrays else None
         self._underlays: dict[Backdrop, NDArray[np.uint8]] = {}
@@ -123,14 +130,14 @@ class AvatarRenderer:
         self.background = background or avatar.config.background
 
     def like(self, avatar: Avatar) -> AvatarRenderer:
-        """A renderer of another avatar with this one's size, threads, backend and instruction set."""
+        """A renderer of another avatar with this one's size, threads, backend and choice of instruction set."""
         marcher = self.marcher
         return AvatarRenderer(
             avatar,
             size_px=self.size_px,
             threads=marcher.threads,
             backend=self._backend,
-            instruction_set=marcher.instruction_set,
+            instruction_set=self._asked_set,
             upscaler=self.upscaler,
         )
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kernels.native import cpu_info
 from stream_server.commands.encoder import Models, Whisper, whisper_path
 from stream_server.commands.render import mark_instance
 from stream_server.config import ServerConfig
@@ -27,6 +28,9 @@ def serve(
     exact_size: Annotated[bool, typer.Option("--exact-size", help="this size even if it is not held")] = False,
     steps: Annotated[int, typer.Option(help="sampler steps per hop")] = 2,
     threads: Annotated[int, typer.Option(help="threads of the renderer")] = 1,
+    isa: Annotated[
+        str, typer.Option(envvar="NERF_LIPSYNC_ISA", help="level of the renderer; auto measures this machine's")
+    ] = "auto",
     temperature: Annotated[float, typer.Option(help="0: the mean motion; 1: a sample")] = 0.0,
     timecode: Annotated[bool, typer.Option("--timecode", help="draw each frame's media position")] = False,
     token: Annotated[str | None, typer.Option(envvar="NERF_LIPSYNC_TOKEN", help="needed beyond loopback")] = None,
@@ -113,6 +117,7 @@ def serve(
         exact_size=exact_size,
         steps=steps,
         threads=threads,
+        instruction_set=_instruction_set(isa),
         temperature=temperature,
         timecode=timecode,
         token=token,
@@ -156,6 +161,12 @@ def _ports(text: str | None) -> tuple[int, int] | None:
     if not (first.isdigit() and last.isdigit()):
         raise ServerConfigError(f"--udp-ports must be A-B, for example 50000-50100, got {text!r}")
     return int(first), int(last)
+
+
+def _instruction_set(name: str) -> str:
+    if name != "auto" and name not in cpu_info().instruction_sets:
+        raise ServerConfigError(f"--isa must be auto or one of {cpu_info().instruction_sets}, got {name!r}")
+    return name
 
 
 def register(app: typer.Typer) -> None:

@@ -149,6 +149,7 @@ def _load_avatar(config: ServerConfig, folder: Path) -> tuple[PipelineLike, floa
             threads=config.threads,
             temperature=config.temperature,
             backend=config.backend,
+            instruction_set=config.instruction_set,
             marks=marks,
             consent_policy=policy,
         )

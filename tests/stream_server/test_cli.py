@@ -34,7 +34,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["bogus"], ["serve", "--port", "many"], ["serve", "--size", "7"], ["results", "no-such-folder"], ["doctor", "x"]],
+    [
+        ["bogus"],
+        ["serve", "--port", "many"],
+        ["serve", "--size", "7"],
+        ["serve", "--isa", "sse9"],
+        ["results", "no-such-folder"],
+        ["doctor", "x"],
+    ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2

@@ -2,12 +2,21 @@
 #pragma once
 #include <stdint.h>
 
-#define NLS_ABI_VERSION 3
+#define NLS_ABI_VERSION 4
 #define NLS_MOST_NODES 64  // of a layer's displacement grid, along a side
 #define NLS_API extern "C" __attribute__((visibility("default")))
 
-// Instruction sets, slowest first. "portable" is GCC vectors of four floats: SSE2, NEON or plain scalar code.
-enum NlsIsa { NLS_PORTABLE = 0, NLS_AVX2 = 1, NLS_AVX512 = 2, NLS_AVX512BF16 = 3, NLS_ISA_COUNT = 4 };
+// Instruction sets and the arithmetic of the MLP, about slowest first. "portable" is GCC vectors of four floats: SSE2,
+// NEON or plain scalar code. "i16" is fixed point (with VNNI where it is of AVX-512).
+enum NlsIsa {
+  NLS_PORTABLE = 0,
+  NLS_AVX2 = 1,
+  NLS_AVX2I16 = 2,
+  NLS_AVX512 = 3,
+  NLS_AVX512I16 = 4,
+  NLS_AVX512BF16 = 5,
+  NLS_ISA_COUNT = 6
+};
 
 enum NlsStatus { NLS_OK = 0, NLS_BAD_ARGUMENT = 1, NLS_NO_MEMORY = 2, NLS_NO_THREAD = 3, NLS_UNSUPPORTED = 4 };
 
@@ -40,6 +49,7 @@ struct NlsStats {
   int64_t samples;      // field evaluations
   int64_t rays;         // rays that entered a tile's march
   int64_t march_steps;  // positions looked up in the distance field (lanes of a packet counted as one)
+  // CPU time of all workers
   int64_t march_ns, features_ns, mlp_ns, composite_ns;
 };
 
@@ -51,6 +61,8 @@ NLS_API int32_t nls_scene_create(const NlsField* field, int32_t isa, int32_t thr
 NLS_API void nls_scene_destroy(NlsScene* scene);
 // One render at a time per scene. out: (height, width, 4) premultiplied RGBA. stats may be null.
 NLS_API int32_t nls_scene_render(NlsScene* scene, const NlsFrame* frame, float* out, NlsStats* stats);
+// Multiply-adds of the MLP's kind on registers, as fast as the core can; returns how many, 0 where isa does not run.
+NLS_API int64_t nls_peak(int32_t isa, int64_t rounds);
 // rgba: (height, width, 4) premultiplied; underlay: (height, width, 3); out: (height * 3 / 2, width) I420.
 NLS_API int32_t nls_composite_i420(const float* rgba, const uint8_t* underlay, int32_t height, int32_t width,
                                    uint8_t* out, int32_t isa);

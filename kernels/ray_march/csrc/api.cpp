@@ -11,8 +11,9 @@ bool runs_here(int isa) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (isa == NLS_AVX2) return avx2;
+  if (isa == NLS_AVX2 || isa == NLS_AVX2I16) return avx2;
   if (isa == NLS_AVX512) return avx512;
+  if (isa == NLS_AVX512I16) return avx512 && __builtin_cpu_supports("avx512vnni");
   if (isa == NLS_AVX512BF16) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
   return isa == NLS_PORTABLE;
@@ -22,7 +23,9 @@ const KernelTable* table_of(int isa) {
   if (!runs_here(isa)) return nullptr;
 #if NLS_X86
   if (isa == NLS_AVX2) return &kAvx2Table;
+  if (isa == NLS_AVX2I16) return &kAvx2I16Table;
   if (isa == NLS_AVX512) return &kAvx512Table;
+  if (isa == NLS_AVX512I16) return &kAvx512I16Table;
   if (isa == NLS_AVX512BF16) return &kAvx512Bf16Table;
 #endif
   return &kPortableTable;
@@ -70,6 +73,11 @@ int32_t nls_scene_render(NlsScene* scene, const NlsFrame* frame, float* out, Nls
     if (nodes < 2 || nodes > 256) return NLS_BAD_ARGUMENT;
   NlsStats local;
   return guarded([&] { scene->render(*frame, out, stats ? *stats : local); });
+}
+
+int64_t nls_peak(int32_t isa, int64_t rounds) {
+  const KernelTable* table = table_of(isa);
+  return table && rounds > 0 ? table->peak(rounds) : 0;
 }
 
 int32_t nls_composite_i420(const float* rgba, const uint8_t* underlay, int32_t height, int32_t width, uint8_t* out,

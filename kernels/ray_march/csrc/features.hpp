@@ -36,6 +36,52 @@ inline void warp_packet(const FrameView& f, typename L::F (&p)[3], int count) {
   for (int a = 0; a < 3; a++) p[a] += d[a];
 }
 
+// Where a packet's samples lie in the three planes: the offset of the lower texel, and the weights of the texels
+// (0,0) (0,1) (1,0) (1,1) of (row, column), W apart.
+template <class L, class Net>
+struct Quads {
+  alignas(64) int32_t offset[3][L::W];
+  alignas(64) typename Net::Weight weight[3][4 * L::W];
+};
+
+template <class L, class Net>
+inline void find_quads(const FrameView& f, const typename L::F (&p)[3], Quads<L, Net>& quads) {
+  typedef typename L::F F;
+  constexpr int kColumn[3] = {0, 2, 0}, kRow[3] = {1, 1, 2};
+  const int side = f.plane_side;
+  const float half = 0.5f * (float)(side - 1);
+  F fraction[3];
+  typename L::I texel[3];
+  for (int a = 0; a < 3; a++)
+    texel[a] = split<L>((p[a] + L::set(1.0f)) * L::set(half), (float)(side - 1), side - 2, fraction[a]);
+  for (int plane = 0; plane < 3; plane++) {
+    const F fc = fraction[kColumn[plane]], fr = fraction[kRow[plane]];
+    const F c0 = L::set(1.0f) - fc, r0 = L::set(1.0f) - fr;
+    Net::store_weight(quads.weight[plane], r0 * c0);
+    Net::store_weight(quads.weight[plane] + L::W, r0 * fc);
+    Net::store_weight(quads.weight[plane] + 2 * L::W, fr * c0);
+    Net::store_weight(quads.weight[plane] + 3 * L::W, fr * fc);
+    // The texel's index fits float exactly (3 * 1024^2 < 2^24), so the product needs no integer multiply.
+    const F index = (L::to_float(texel[kRow[plane]]) + L::set((float)(plane * side))) * L::set((float)side) +
+                    L::to_float(texel[kColumn[plane]]);
+    L::store(quads.offset[plane], L::shift_left(L::truncate(index), Net::kTexelBits));
+  }
+}
+
+// The MLP's input rows for n positions; what a row holds is the Net's own.
+template <class L, class Net>
+void make_features(const FrameView& f, const float* px, const float* py, const float* pz, int n,
+                   typename Net::Act* x) {
+  Quads<L, Net> quads;
+  for (int i = 0; i < n; i += L::W) {
+    const int count = n - i < L::W ? n - i : L::W;
+    typename L::F p[3] = {L::load(px + i), L::load(py + i), L::load(pz + i)};
+    warp_packet<L>(f, p, count);
+    find_quads<L, Net>(f, p, quads);
+    for (int s = 0; s < count; s++) Net::fetch(f, quads, s, x + (long)(i + s) * Net::kRow);
+  }
+}
+
 // One texel quad of one plane, weighted: 16 channels.
 template <class L>
 inline void fetch_plane(const typename L::Plane* texel, int row, const float* weight, int lane,
@@ -51,44 +97,24 @@ inline void fetch_plane(const typename L::Plane* texel, int row, const float* we
   }
 }
 
-template <class L, class Net>
-void make_features(const FrameView& f, const float* px, const float* py, const float* pz, int n,
-                   typename Net::Act* x) {
-  typedef typename L::F F;
-  constexpr int kVectors = kChannels / L::W;
-  constexpr int kColumn[3] = {0, 2, 0}, kRow[3] = {1, 1, 2};
-  const auto* planes = L::planes(f);
-  const int side = f.plane_side, row = side * kChannels;
-  const float half = 0.5f * (float)(side - 1);
-  alignas(64) int32_t offset[3][L::W];
-  alignas(64) float weight[3][4 * L::W];  // of texels (0,0) (0,1) (1,0) (1,1) of (row, column)
-  for (int i = 0; i < n; i += L::W) {
-    const int count = n - i < L::W ? n - i : L::W;
-    F p[3] = {L::load(px + i), L::load(py + i), L::load(pz + i)}, fraction[3];
-    typename L::I texel[3];
-    warp_packet<L>(f, p, count);
-    for (int a = 0; a < 3; a++)
-      texel[a] = split<L>((p[a] + L::set(1.0f)) * L::set(half), (float)(side - 1), side - 2, fraction[a]);
-    for (int plane = 0; plane < 3; plane++) {
-      const F fc = fraction[kColumn[plane]], fr = fraction[kRow[plane]];
-      const F c0 = L::set(1.0f) - fc, r0 = L::set(1.0f) - fr;
-      L::store(weight[plane], r0 * c0);
-      L::store(weight[plane] + L::W, r0 * fc);
-      L::store(weight[plane] + 2 * L::W, fr * c0);
-      L::store(weight[plane] + 3 * L::W, fr * fc);
-      // The texel's index fits float exactly (3 * 1024^2 < 2^24), so the product needs no integer multiply.
-      const F index = (L::to_float(texel[kRow[plane]]) + L::set((float)(plane * side))) * L::set((float)side) +
-                      L::to_float(texel[kColumn[plane]]);
-      L::store(offset[plane], L::shift_left(L::truncate(index), 4));
-    }
-    for (int s = 0; s < count; s++) {
-      F v[3 * kVectors];
+// What nets of floating-point inputs share: 48 features from planes of 16 channels.
+template <class L, class Net, class Activation>
+struct FloatInputs {
+  typedef Activation Act;
+  typedef float Weight;
+  static constexpr int kTexelBits = 4;  // log2 of a texel's channels
+
+  static void store_weight(float* p, typename L::F w) { L::store(p, w); }
+  static void fetch(const FrameView& f, const Quads<L, Net>& quads, int s, Act* out) {
+    constexpr int kVectors = kChannels / L::W;
+    const auto* planes = L::planes(f);
+    const int row = f.plane_side * kChannels;
+    typename L::F v[3 * kVectors];
 #pragma GCC unroll 3
-      for (int plane = 0; plane < 3; plane++)
-        fetch_plane<L>(planes + offset[plane][s], row, weight[plane], s, v + plane * kVectors);
-      Net::store_features(x + (long)(i + s) * Net::kRow, v);
-    }
+    for (int plane = 0; plane < 3; plane++)
+      fetch_plane<L>(planes + quads.offset[plane][s], row, quads.weight[plane], s, v + plane * kVectors);
+    Net::store_features(out, v);
   }
-}
+};
 
 }  // namespace

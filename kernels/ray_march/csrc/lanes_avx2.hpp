@@ -99,4 +99,30 @@ struct Avx2Lanes {
   }
 };
 
+// Sixteen short integers.
+struct Avx2Shorts {
+  typedef __m256i V;
+  static constexpr int W = 16;
+  static constexpr int kBlockSamples = 6, kBlockVectors = 2;
+
+  static V load(const int16_t* p) { return _mm256_load_si256((const V*)p); }
+  static V load(const int32_t* p) { return _mm256_load_si256((const V*)p); }
+  static void store(int16_t* p, V v) { _mm256_store_si256((V*)p, v); }
+  static V positive(V v) { return _mm256_max_epi16(v, _mm256_setzero_si256()); }
+  // Saturated sum + a b 2^-15, the product rounded.
+  static V add_scaled(V sum, V a, V b) { return _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(a, b)); }
+  static V repeat_pair(const int16_t* p) {
+    int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return _mm256_set1_epi32(pair);
+  }
+  // 32-bit sums of two products each. One piece of assembly, because GCC 12 takes the multiplications of a block apart from
+  // their additions and then runs out of registers.
+  static V add_dot(V sum, V a, V b) {
+    V product;
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(a), "x"(b));
+    return sum;
+  }
+};
+
 }  // namespace

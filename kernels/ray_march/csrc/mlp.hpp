@@ -1,7 +1,8 @@
 // The MLP 48 -> 64 -> 64 -> 4 over rows of samples, float32. Lanes are outputs; a block of samples shares each
 // weight load. The last layer has only 4 outputs, so its lanes are 4 outputs x 4 partial sums.
 #pragma once
-#include "tile_job.hpp"
+#include "features.hpp"
+#include "peak.hpp"
 
 namespace {
 
@@ -46,50 +47,55 @@ inline void reduce_and_store(const typename L::F* sums, const float* bias, float
   }
 }
 
+// h: rows of 64; w3 as in PackedNet; out: 4 arrays `stride` apart.
 template <class L>
-struct NetF32 {
-  typedef float Act;
+inline void last_layer(const float* w3, const float* b3, const float* h, float* out, int stride) {
+  constexpr int V = 16 / L::W, S = L::W == 16 ? kBatch : 4;
+  for (int base = 0; base < kBatch; base += S) {
+    typename L::F acc[S * V];
+#pragma GCC unroll 16
+    for (int i = 0; i < S * V; i++) acc[i] = L::set(0.0f);
+    for (int k = 0; k < kHidden; k += 4) {
+      typename L::F weight[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) weight[v] = L::load(w3 + k * 4 + v * L::W);
+#pragma GCC unroll 12
+      for (int s = 0; s < S; s++) {
+        const typename L::F in = L::load_repeat4(h + (base + s) * kHidden + k);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) acc[s * V + v] = L::fma(weight[v], in, acc[s * V + v]);
+      }
+    }
+#pragma GCC unroll 3
+    for (int s = 0; s < S; s += 4) reduce_and_store<L>(acc + s * V, b3, out + base + s, stride);
+  }
+}
+
+template <class L>
+struct NetF32 : FloatInputs<L, NetF32<L>, float> {
   static constexpr int kRow = kFeatures;
   static constexpr int kVectors = kFeatures / L::W;
+  static constexpr int kChunk = L::kBlockVectors * L::W;
 
   static void store_features(float* x, const typename L::F (&v)[kVectors]) {
 #pragma GCC unroll 12
     for (int i = 0; i < kVectors; i++) L::store(x + i * L::W, v[i]);
   }
 
-  static void last(const PackedNet& net, const float* h, float* out, int stride) {
-    constexpr int V = 16 / L::W, S = L::W == 16 ? kBatch : 4;
-    for (int base = 0; base < kBatch; base += S) {
-      typename L::F acc[S * V];
-#pragma GCC unroll 16
-      for (int i = 0; i < S * V; i++) acc[i] = L::set(0.0f);
-      for (int k = 0; k < kHidden; k += 4) {
-        typename L::F weight[V];
-#pragma GCC unroll 4
-        for (int v = 0; v < V; v++) weight[v] = L::load(net.w3 + k * 4 + v * L::W);
-#pragma GCC unroll 12
-        for (int s = 0; s < S; s++) {
-          const typename L::F in = L::load_repeat4(h + (base + s) * kHidden + k);
-#pragma GCC unroll 4
-          for (int v = 0; v < V; v++) acc[s * V + v] = L::fma(weight[v], in, acc[s * V + v]);
-        }
-      }
-#pragma GCC unroll 3
-      for (int s = 0; s < S; s += 4) reduce_and_store<L>(acc + s * V, net.b3, out + base + s, stride);
-    }
-  }
-
   // x: rows of 48; out: 4 arrays `stride` apart. Works on whole batches: both have room for n rounded up.
-  static void run(const PackedNet& net, const float* x, int n, float* out, int stride) {
+  static void run(const FrameView& f, const float* x, int n, float* out, int stride) {
+    const PackedNet& net = *f.net;
     alignas(64) float h1[kBatch * kHidden], h2[kBatch * kHidden];
     for (int i = 0; i < n; i += kBatch) {
       for (int s = 0; s < kBatch; s += L::kBlockSamples)
         dense<L, kFeatures>(x + (i + s) * kFeatures, kFeatures, net.w1, net.b1, h1 + s * kHidden);
       for (int s = 0; s < kBatch; s += L::kBlockSamples)
         dense<L, kHidden>(h1 + s * kHidden, kHidden, net.w2, net.b2, h2 + s * kHidden);
-      last(net, h2, out + i, stride);
+      last_layer<L>(net.w3, net.b3, h2, out + i, stride);
     }
   }
+
+  static int64_t peak(int64_t rounds) { return spin_float<L>(rounds); }
 };
 
 }  // namespace

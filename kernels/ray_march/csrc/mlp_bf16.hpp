@@ -41,9 +41,9 @@ inline void dense_pairs(const uint32_t* x, int row, const uint32_t* w, const flo
                           to_pairs(_mm512_max_ps(acc[s][v], zero), _mm512_max_ps(acc[s][v + 1], zero)));
 }
 
-struct NetBf16 {
-  typedef uint32_t Act;  // a pair of bf16
+struct NetBf16 : FloatInputs<Avx512Lanes, NetBf16, uint32_t> {  // a pair of bf16
   static constexpr int kRow = kFeatures / 2;
+  static constexpr int kChunk = kHidden;
 
   static void store_features(uint32_t* x, const __m512 (&v)[3]) {
     _mm512_storeu_si512(x, to_pairs(v[0], v[1]));
@@ -66,7 +66,8 @@ struct NetBf16 {
     for (int s = 0; s < kBatch; s += 4) reduce_and_store<Avx512Lanes>(acc + s, net.b3, out + s, stride);
   }
 
-  static void run(const PackedNet& net, const uint32_t* x, int n, float* out, int stride) {
+  static void run(const FrameView& f, const uint32_t* x, int n, float* out, int stride) {
+    const PackedNet& net = *f.net;
     alignas(64) uint32_t h1[kBatch * kHidden / 2], h2[kBatch * kHidden / 2];
     for (int i = 0; i < n; i += kBatch) {
       for (int s = 0; s < kBatch; s += 6)
@@ -75,6 +76,10 @@ struct NetBf16 {
         dense_pairs<kHidden / 2>(h1 + s * (kHidden / 2), kHidden / 2, net.w2_pairs, net.b2, h2 + s * (kHidden / 2));
       last(net, h2, out + i, stride);
     }
+  }
+
+  static int64_t peak(int64_t rounds) {
+    return spin(rounds, _mm512_setzero_ps(), 32, [](__m512 sum, __m512 a) { return dot_pairs(sum, (__m512i)a, (__m512i)a); });
   }
 };
 

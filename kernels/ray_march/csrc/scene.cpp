@@ -1,5 +1,6 @@
 #include "scene.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -21,8 +22,14 @@ struct TileSource {
 
 NlsScene::NlsScene(const NlsField& field, const KernelTable& table, int threads)
     : table_(table), net_(1), pool_(threads) {
-  pack_net(field, table.chunk, *net_.get());
+  pack_net(field, (table.exact ? table.exact : &table)->chunk, *net_.get());
   copy_planes(field);
+  if (table.exact) {
+    fixed_.resize(1);
+    pack_fixed(field, table.chunk, *fixed_.get(), planes_fixed_);
+    view_.fixed = fixed_.get();
+    view_.planes_fixed = planes_fixed_.get();
+  }
   build_distance(field.occupancy, field.grid);
   blocks_ = find_blocks(field.occupancy, field.grid);
   std::memcpy(view_.box_lo, field.box_lo, sizeof view_.box_lo);
@@ -33,7 +40,8 @@ NlsScene::NlsScene(const NlsField& field, const KernelTable& table, int threads)
   view_.termination = field.termination;
   view_.density_step = field.density_scale * field.step;
   view_.net = net_.get();
-  for (int i = 0; i < pool_.workers(); i++) scratch_.emplace_back(table.scratch_bytes);
+  const size_t scratch = std::max(table.scratch_bytes, table.exact ? table.exact->scratch_bytes : 0ul);
+  for (int i = 0; i < pool_.workers(); i++) scratch_.emplace_back(scratch);
   worker_stats_.resize(static_cast<size_t>(pool_.workers()));
 }
 
@@ -108,6 +116,7 @@ void NlsScene::render(const NlsFrame& frame, float* out, NlsStats& stats) {
   set_warp(frame);
   std::memcpy(net_.get()->b1, frame.bias1, sizeof net_.get()->b1);
   std::memcpy(net_.get()->b2, frame.bias2, sizeof net_.get()->b2);
+  const KernelTable& table = table_.exact && !fit_biases(frame, *fixed_.get()) ? *table_.exact : table_;
   view_.out = out;
   view_.profile = frame.profile;
   std::memset(out, 0, sizeof(float) * 4 * static_cast<size_t>(frame.height) * static_cast<size_t>(frame.width));
@@ -115,7 +124,7 @@ void NlsScene::render(const NlsFrame& frame, float* out, NlsStats& stats) {
   TileSource source{view_.tiles};
   pool_.run([&](int worker) {
     const auto index = static_cast<size_t>(worker);
-    table_.render_tiles(view_, TileSource::next, &source, scratch_[index].get(), worker_stats_[index]);
+    table.render_tiles(view_, TileSource::next, &source, scratch_[index].get(), worker_stats_[index]);
   });
   stats = NlsStats{};
   for (const NlsStats& s : worker_stats_) {

@@ -22,7 +22,9 @@ struct NlsScene {
   float warp_lo_[3], warp_hi_[3];
   Blocks blocks_;
   AlignedBuffer<PackedNet> net_;
+  AlignedBuffer<FixedNet> fixed_;
   AlignedBuffer<uint16_t> planes_;
+  AlignedBuffer<int16_t> planes_fixed_;
   AlignedBuffer<float> planes_f32_;
   AlignedBuffer<uint8_t> distance_;
   AlignedBuffer<float> warp_;
@@ -34,6 +36,10 @@ struct NlsScene {
 
 // Packs the MLP for `chunk` outputs at a time (scene_pack.cpp).
 void pack_net(const NlsField& field, int chunk, PackedNet& net);
+// Packs it for fixed point, and the planes with the first layer applied; the biases of a frame, false if they do not
+// fit (fixed_pack.cpp).
+void pack_fixed(const NlsField& field, int chunk, FixedNet& net, AlignedBuffer<int16_t>& planes);
+bool fit_biases(const NlsFrame& frame, FixedNet& net);
 float half_to_float(uint16_t half);
 // Chebyshev distance in voxels, at most 255, to the nearest occupied voxel; strides as in FrameView (scene_pack.cpp).
 void chebyshev_distance(const uint8_t* occupancy, int grid, int bits, uint8_t* distance);

@@ -29,6 +29,18 @@ struct alignas(64) PackedNet {
   float b1[kHidden], b2[kHidden], b3[kOutputs];
 };
 
+// The MLP in fixed point, packed by fixed_pack.cpp. A real number is its integer times a unit; each channel of the first
+// hidden layer and each output of the second has its own.
+struct alignas(64) FixedNet {
+  int16_t w2[kHidden * kHidden];  // [chunk][input / 2][output in chunk][input % 2]
+  float w3[kHidden * kOutputs];   // [input / 4][output][input % 4], times the input's unit
+  float b3[kOutputs];
+  double unit1[kHidden], unit2[kHidden];
+  int32_t reach1[kHidden];  // no sum of texels is further from 0, in units of the channel
+  alignas(64) int32_t b2[kHidden];
+  alignas(64) int16_t b1[kHidden];
+};
+
 struct FrameView {
   // camera
   float rotation[9], origin[3], fx, fy, cx, cy;
@@ -47,8 +59,10 @@ struct FrameView {
   const float* warp;  // nodes padded to 4 floats
   const uint16_t* planes;
   const float* planes_f32;  // only for instruction sets without half conversion
+  const int16_t* planes_fixed;  // (3, R, R, 64): the first layer's products with the texels; only for fixed point
   int plane_side;
   const PackedNet* net;
+  const FixedNet* fixed;
   // results
   float* out;
   int profile;
@@ -58,15 +72,17 @@ struct KernelTable {
   int isa;
   int chunk;         // outputs per chunk of the packed weights
   bool planes_f32;   // wants FrameView::planes_f32
+  const KernelTable* exact;  // for fixed point: renders the frames whose biases do not fit; null otherwise
   unsigned long scratch_bytes;
   // Renders tiles until next_tile(source) returns a negative number.
   void (*render_tiles)(const FrameView& frame, int (*next_tile)(void* source), void* source, void* scratch,
                        NlsStats& stats);
+  int64_t (*peak)(int64_t rounds);
   void (*composite_i420)(const float* rgba, const uint8_t* underlay, int height, int width, uint8_t* out);
 };
 
 // Defined in isa_*.cpp; CMake sets NLS_X86 where it builds the x86 ones.
 extern const KernelTable kPortableTable;
 #if NLS_X86
-extern const KernelTable kAvx2Table, kAvx512Table, kAvx512Bf16Table;
+extern const KernelTable kAvx2Table, kAvx2I16Table, kAvx512Table, kAvx512I16Table, kAvx512Bf16Table;
 #endif

@@ -1,0 +1,87 @@
+// The MLP in fixed point: 16-bit factors, 32-bit sums (vpmaddwd).
+//
+// The first layer is linear in the texels, and so is the bilinear fetch: the layer is applied to every texel when the
+// scene is made, and a fetch of 64 channels yields its sums. Units and proofs that nothing overflows: fixed_pack.cpp.
+#pragma once
+#include "mlp.hpp"
+
+namespace {
+
+template <class L, class H>  // lanes of float, and of short integers
+struct NetFixed {
+  typedef int16_t Act;
+  typedef int32_t Weight;  // twice the same 16 bits
+  static constexpr int kRow = kHidden, kTexelBits = 6;
+  static constexpr int S = H::kBlockSamples, V = H::kBlockVectors, kChunk = V * L::W;
+
+  static void store_weight(int32_t* p, typename L::F w) {
+    const auto q = L::truncate(w * L::set(32767.0f) + L::set(0.5f));
+    L::store(p, q + L::shift_left(q, 16));
+  }
+
+  // First hidden layer of one sample.
+  static void fetch(const FrameView& f, const Quads<L, NetFixed>& quads, int s, int16_t* out) {
+    constexpr int kVectors = kHidden / H::W;
+    const int row = f.plane_side * kHidden;
+    typename L::I sum[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) sum[v] = H::load(f.fixed->b1 + v * H::W);
+#pragma GCC unroll 3
+    for (int plane = 0; plane < 3; plane++) {
+      const int16_t* texel = f.planes_fixed + quads.offset[plane][s];
+      const int16_t* const texels[4] = {texel, texel + kHidden, texel + row, texel + row + kHidden};
+#pragma GCC unroll 4
+      for (int t = 0; t < 4; t++) {
+        const auto weight = L::set(quads.weight[plane][t * L::W + s]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; v++) sum[v] = H::add_scaled(sum[v], H::load(texels[t] + v * H::W), weight);
+      }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) H::store(out + v * H::W, H::positive(sum[v]));
+  }
+
+  // Second hidden layer of S samples, as floats in the units of its outputs.
+  static void dense(const FixedNet& net, const int16_t* x, float* y) {
+    for (int chunk = 0; chunk < kHidden; chunk += kChunk) {
+      typename L::I acc[S][V];
+#pragma GCC unroll 12
+      for (int s = 0; s < S; s++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) acc[s][v] = H::load(net.b2 + chunk + v * L::W);
+      const int16_t* w = net.w2 + chunk * kHidden;
+      for (int k = 0; k < kHidden; k += 2, w += 2 * kChunk) {
+        typename L::I weight[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) weight[v] = H::load(w + 2 * v * L::W);
+#pragma GCC unroll 12
+        for (int s = 0; s < S; s++) {
+          const auto in = H::repeat_pair(x + s * kHidden + k);
+#pragma GCC unroll 4
+          for (int v = 0; v < V; v++) acc[s][v] = H::add_dot(acc[s][v], weight[v], in);
+        }
+      }
+#pragma GCC unroll 12
+      for (int s = 0; s < S; s++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++)
+          L::store(y + s * kHidden + chunk + v * L::W, L::max(L::to_float(acc[s][v]), L::set(0.0f)));
+    }
+  }
+
+  static void run(const FrameView& f, const int16_t* x, int n, float* out, int stride) {
+    const FixedNet& net = *f.fixed;
+    alignas(64) float h[kBatch * kHidden];
+    for (int i = 0; i < n; i += kBatch) {
+      for (int s = 0; s < kBatch; s += S) dense(net, x + (i + s) * kRow, h + s * kHidden);
+      last_layer<L>(net.w3, net.b3, h, out + i, stride);
+    }
+  }
+
+  static int64_t peak(int64_t rounds) {
+    typedef typename H::V I;
+    return spin(rounds, L::set(0), H::W, [](I sum, I a) { return H::add_dot(sum, a, a); });
+  }
+};
+
+}  // namespace

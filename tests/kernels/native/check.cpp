@@ -1,0 +1,182 @@
+// Drives libnlsmarch's sources under sanitizers: every level of this machine over fields, frames and pictures whose
+// arrays are exactly as large as they must be. Prints what it did; exits with 1 at the first wrong result.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "scene.hpp"
+
+namespace {
+
+typedef std::mt19937 Random;
+
+void require(bool good, const char* what) {
+  if (good) return;
+  std::fprintf(stderr, "failed: %s\n", what);
+  std::exit(1);
+}
+
+std::vector<float> normal(Random& random, size_t count, float scale) {
+  std::normal_distribution<float> draw(0.0f, scale);
+  std::vector<float> values(count);
+  for (float& value : values) value = draw(random);
+  return values;
+}
+
+struct Field {
+  std::vector<uint16_t> planes;
+  std::vector<float> w1, w2, w3, b3;
+  std::vector<uint8_t> occupancy;
+  NlsField view{};
+
+  Field(Random& random, int side, int grid, double fill) {
+    planes.resize(3u * side * side * kChannels);
+    for (uint16_t& texel : planes) texel = static_cast<uint16_t>((random() & 0x83ff) | 0x3800);  // half, 1/2 <= |x| < 1
+    w1 = normal(random, kHidden * kFeatures, 0.2f);
+    w2 = normal(random, kHidden * kHidden, 0.2f);
+    w3 = normal(random, kOutputs * kHidden, 0.2f);
+    b3 = {1.0f, 0.1f, -0.2f, 0.3f};
+    occupancy.resize(static_cast<size_t>(grid) * grid * grid);
+    std::bernoulli_distribution filled(fill);
+    for (uint8_t& voxel : occupancy) voxel = filled(random);
+    view = {planes.data(), w1.data(), w2.data(), w3.data(), b3.data(), occupancy.data(), side, grid,
+            {-1, -1, -1},  {1, 1, 1}, {-0.9f, -0.8f, -0.7f}, {0.7f, 0.8f, 0.9f}, 20.0f, 2.0f / 96, 0.05f};
+    if (std::none_of(occupancy.begin(), occupancy.end(), [](uint8_t v) { return v; }))
+      std::fill(view.box_hi, view.box_hi + 3, -1.0f);
+  }
+};
+
+struct Frame {
+  std::vector<float> bias1, bias2, warp;
+  NlsFrame view{};
+
+  Frame(Random& random, int height, int width, float distance) {
+    bias1 = normal(random, kHidden, 0.3f);
+    bias2 = normal(random, kHidden, 0.3f);
+    warp = normal(random, 5 * 4 * 6 * 3, 0.05f);
+    const float size = static_cast<float>(std::max(height, width));
+    view = {bias1.data(), bias2.data(), warp.data(), {5, 4, 6}, {1, 0, 0, 0.02f, 0, -1, 0, 0.01f, 0, 0, -1, distance},
+            1.3f * size,  1.2f * size,  0.5f * width, 0.5f * height, height, width, 1};
+  }
+};
+
+std::vector<float> render(const Field& field, const Frame& frame, int isa, int threads) {
+  NlsScene* scene = nullptr;
+  require(nls_scene_create(&field.view, isa, threads, &scene) == NLS_OK, "nls_scene_create");
+  std::vector<float> first(4u * frame.view.height * frame.view.width, -1.0f), again = first;
+  NlsStats stats;
+  require(nls_scene_render(scene, &frame.view, first.data(), &stats) == NLS_OK, "nls_scene_render");
+  require(nls_scene_render(scene, &frame.view, again.data(), nullptr) == NLS_OK, "nls_scene_render");
+  nls_scene_destroy(scene);
+  require(first == again, "a frame rendered twice is the same");
+  for (const float value : first) require(value >= 0.0f && value <= 1.001f, "pixels lie within 0..1");
+  return first;
+}
+
+double error_of(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0.0;
+  for (size_t i = 0; i < a.size(); i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sum / static_cast<double>(a.size());
+}
+
+// The largest mean square difference from portable code.
+double check_renders(int isa, Random random) {
+  double worst = 0.0;
+  const int sides[] = {2, 16, 33}, grids[] = {1, 16, 40};
+  const int sizes[][2] = {{1, 1}, {7, 9}, {30, 33}};
+  for (int turn = 0; turn < 3; turn++) {
+    Field field(random, sides[turn], grids[turn], turn ? 0.3 : 1.0);
+    for (const auto& size : sizes)
+      for (const float distance : {3.0f, 0.3f}) {
+        const Frame frame(random, size[0], size[1], distance);
+        const auto expected = render(field, frame, NLS_PORTABLE, 1), got = render(field, frame, isa, 1);
+        worst = std::max(worst, error_of(expected, got));
+        require(render(field, frame, isa, 3) == got, "threads change nothing");
+      }
+    Frame wild(random, 20, 20, 3.0f);
+    wild.bias1[3] = 1e6f;  // beyond fixed point
+    render(field, wild, isa, 2);
+  }
+  const Field empty(random, 4, 8, 0.0);
+  const auto nothing = render(empty, Frame(random, 17, 18, 3.0f), isa, 1);
+  require(std::all_of(nothing.begin(), nothing.end(), [](float v) { return v == 0.0f; }), "nothing is transparent");
+  return worst;
+}
+
+void check_color(int isa, Random& random) {
+  for (const int width : {2, 30, 258, 520}) {
+    const std::vector<float> rgba = normal(random, 4u * 6 * width, 0.7f);
+    const std::vector<uint8_t> under(3u * 6 * width, 77);
+    std::vector<uint8_t> out(static_cast<size_t>(9) * width);
+    require(nls_composite_i420(rgba.data(), under.data(), 6, width, out.data(), isa) == NLS_OK, "nls_composite_i420");
+  }
+}
+
+void check_layer(Random& random) {
+  for (const int nodes : {2, 9, 64}) {
+    const std::vector<uint8_t> layer(4u * 21 * 21, 120), background(3u * 13 * 31, 200);
+    const std::vector<float> grid = normal(random, 2u * nodes * nodes, 0.5f);
+    std::vector<uint8_t> out(background.size());
+    require(nls_warp_layer(layer.data(), 21, grid.data(), nodes, background.data(), 13, 31, out.data()) == NLS_OK,
+            "nls_warp_layer");
+  }
+}
+
+void check_distance(Random& random) {
+  for (const int grid : {1, 2, 5, 13}) {
+    const Field field(random, 2, grid, 0.02);
+    int bits = 0;
+    while (1 << bits < grid) bits++;
+    std::vector<uint8_t> distance(size_t{1} << (3 * bits));
+    chebyshev_distance(field.occupancy.data(), grid, bits, distance.data());
+    for (int i = 0; i < grid * grid * grid; i++) {
+      const int x = i / (grid * grid), y = i / grid % grid, z = i % grid;
+      int least = 255;
+      for (int j = 0; j < grid * grid * grid; j++)
+        if (field.occupancy[static_cast<size_t>(j)])
+          least = std::min(least, std::max({std::abs(x - j / (grid * grid)), std::abs(y - j / grid % grid), std::abs(z - j % grid)}));
+      require(distance[static_cast<size_t>(((x << bits | y) << bits) | z)] == least, "distance field is exact");
+    }
+  }
+}
+
+void check_refusals(Random& random) {
+  Field field(random, 4, 4, 0.5);
+  Frame frame(random, 4, 4, 3.0f);
+  NlsScene* scene = nullptr;
+  require(nls_scene_create(nullptr, 0, 1, &scene) == NLS_BAD_ARGUMENT, "no field");
+  require(nls_scene_create(&field.view, NLS_ISA_COUNT, 1, &scene) == NLS_UNSUPPORTED, "no such level");
+  require(nls_scene_create(&field.view, 0, 0, &scene) == NLS_BAD_ARGUMENT, "no threads");
+  require(nls_scene_create(&field.view, 0, 1, &scene) == NLS_OK, "nls_scene_create");
+  std::vector<float> out(64);
+  frame.view.width = 0;
+  require(nls_scene_render(scene, &frame.view, out.data(), nullptr) == NLS_BAD_ARGUMENT, "no width");
+  frame.view.width = 4;
+  frame.view.warp_nodes[1] = 1;
+  require(nls_scene_render(scene, &frame.view, out.data(), nullptr) == NLS_BAD_ARGUMENT, "one node");
+  nls_scene_destroy(scene);
+}
+
+}  // namespace
+
+int main() {
+  Random random(7);
+  const uint32_t sets = nls_instruction_sets();
+  for (int isa = 0; isa < NLS_ISA_COUNT; isa++) {
+    require((nls_peak(isa, 10) > 0) == (sets >> isa & 1), "nls_peak runs where the level does");
+    if (!(sets >> isa & 1)) continue;
+    const double worst = check_renders(isa, random);
+    std::printf("level %d: mean square difference at most %.2g\n", isa, worst);
+    require(worst < 1e-4, "a level agrees with portable code");
+    check_color(isa, random);
+  }
+  check_layer(random);
+  check_distance(random);
+  check_refusals(random);
+  std::printf("ok\n");
+  return 0;
+}
