@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from model.avatar import Avatar, load_avatar
 from model.data.capture import Capture
 from model.errors import InputError
+from model.evaluation.report import Panel
+from model.evaluation.report.video import write_panels
 from model.evaluation.views import held_out_frames
 from model.evaluation.views_capture import CaptureViews, head_turn_figures, held_out_views, orbit_figures
 from model.evaluation.views_motion import SlowTurn, turn_figures, turn_once, uneven_change
@@ -33,11 +35,12 @@ from model.radiance.serving import AvatarRenderer
 from model.results import Figure
 from model.training.capture_pairs import capture_motion
 
-__all__ = ["DecoderEvaluation", "DecoderFindings", "DecoderRenderer", "evaluate_decoder"]
+__all__ = ["DecoderEvaluation", "DecoderFindings", "DecoderRenderer", "evaluate_decoder", "write_sheets"]
 
 SIZE_PX: Final = 256
 FIELD, DECODER = "field", "decoder"
 TIMED_FRAMES: Final = 40
+SHEET_COLUMNS: Final = 6
 SAME_CAMERA: Final = 1e-4
 WORTH: Final = ("turn_head_psnr_0_5deg", "turn_head_psnr_15_20deg", "turn_mouth_psnr_15_20deg", "orbit_head_psnr_20deg")
 """Figures whose differences are kept too: decoder less field."""
@@ -161,9 +164,28 @@ def evaluate_decoder(config: DecoderEvaluation, on_part: Callable[[str], None] |
     return DecoderFindings(figures=figures, data=data, held_out=held_out, turn=turns)
 
 
+def write_sheets(folder: Path, found: DecoderFindings) -> None:
+    """`decoder2d.jpg`: held-out frames by yaw, above, of the field, of the decoder; `turn.mp4`: both turning.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    field, decoder = found.held_out[FIELD], found.held_out[DECODER]
+    order = np.argsort(field.yaw_deg)
+    picked = order[np.linspace(0, len(order) - 1, SHEET_COLUMNS).round().astype(int)]
+    rows = [np.concatenate(list(films[picked]), 1) for films in (field.real, field.made, decoder.made)]
+    picture = cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR)
+    if not cv2.imwrite(str(folder / "decoder2d.jpg"), picture):
+        raise InputError(f"cannot write {folder / 'decoder2d.jpg'}")
+    panels = [Panel(label=name, origin="synthetic", frames=list(turn.frames)) for name, turn in found.turn.items()]
+    write_panels(folder / "turn.mp4", panels)
+
+
 def _costs(field: AvatarRenderer, decoder: AvatarRenderer, net: Decoder2d) -> dict[str, Figure]:
     """Multiply-adds and milliseconds of processor time a frame, one thread, both in turns; and size of the weights."""
-    motion, times = np.zeros(MOTION_SIZE, np.float32), {FIELD: [], DECODER: []}  # type: dict[str, list[float]]
+    motion = np.zeros(MOTION_SIZE, np.float32)
+    times: dict[str, list[float]] = {FIELD: [], DECODER: []}
     samples = []
     for index in range(TIMED_FRAMES):
         pose = HeadPose(yaw_deg=40 * index / TIMED_FRAMES - 20)

@@ -31,7 +31,7 @@ from model.evaluation.table_motion import (
     measure_sounds,
     motion_set,
 )
-from model.evaluation.table_pictures import CROSS_COLUMNS, PICTURE_COLUMNS, PictureBench
+from model.evaluation.table_pictures import CROSS_COLUMNS, DECODER, PICTURE_COLUMNS, PictureBench
 from model.evaluation.table_rows import CONTROLS, DETERMINISTIC, SERVED, VARIED, RowMaker
 from model.evaluation.tables import Metric
 from model.results import Figure, Results, new_results
@@ -40,7 +40,7 @@ __all__ = ["TableEvaluation", "evaluate_table"]
 
 SOUND_S: Final = 6.0
 COMPARED: Final = (SERVED, VARIED)
-AGAINST: Final = (*CONTROLS, DETERMINISTIC)
+AGAINST: Final = (*CONTROLS, DETERMINISTIC, DECODER)
 Rows = dict[str, RowArrays]
 Tell = Callable[[str], None]
 Part = tuple[str, Rows, Sequence[Metric], str]
@@ -58,6 +58,7 @@ class TableEvaluation:
     speech: Path | None = None  # folder of sounds that nobody was filmed for
     capture: Path | None = None
     ict: Path | None = None
+    decoder: Path | None = None  # a 2-D decoder of the capture's person, by `train decoder2d`
     avatar: Path | None = None  # an avatar of GRID s1, made from `made_from`
     made_from: Path | None = None
     scorers: Scorers = field(default_factory=lambda: Scorers(LearnedMetrics()))
@@ -138,7 +139,7 @@ def _benches(config: TableEvaluation, maker: RowMaker) -> list[tuple[PictureBenc
             scorers=config.scorers,
         )
         said = f"rendered capture, {len(_sequences(config.capture))} sequences, default avatar"
-        found.append((PictureBench("capture", c, maker), said))
+        found.append((PictureBench("capture", c, maker, config.decoder), said))
     if config.avatar is not None and config.made_from is not None:
         keys = _spread(config.grid / "val", config.picture_clips)
         c = ReconstructionEvaluation(

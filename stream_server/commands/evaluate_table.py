@@ -18,6 +18,9 @@ def table(
     speech: Annotated[Path | None, typer.Option(help="folder of speech without video (LibriSpeech)")] = None,
     capture: Annotated[Path | None, typer.Option(help="rendered capture folder (with --ict)")] = None,
     ict: Annotated[Path | None, typer.Option(help="ICT-FaceKit: its checkout, FaceXModel folder, or npz")] = None,
+    decoder: Annotated[
+        Path | None, typer.Option(help="with --capture: weights by `train decoder2d`, for the rows without a field")
+    ] = None,
     avatar: Annotated[Path | None, typer.Option(help="an avatar of GRID's speaker (with --made-from)")] = None,
     made_from: Annotated[Path | None, typer.Option(help="the prepared clips it was made from")] = None,
     identity: Annotated[Path | None, typer.Option(help="face embedder, ONNX: MobileFaceNet or ArcFace")] = None,
@@ -53,6 +56,8 @@ def table(
     from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file
     from model.results import write_results
 
+    if decoder is not None and capture is None:
+        raise typer.BadParameter("--decoder needs --capture")
     if (capture is None) != (ict is None) or (avatar is None) != (made_from is None):
         raise typer.BadParameter("--capture needs --ict, and --avatar needs --made-from")
     torch.set_num_threads(1)
@@ -67,6 +72,7 @@ def table(
         speech=speech,
         capture=capture,
         ict=ict,
+        decoder=decoder,
         avatar=avatar,
         made_from=made_from,
         scorers=Scorers(LearnedMetrics(), FaceEmbedder(identity) if identity is not None else None),
@@ -82,6 +88,7 @@ def table(
         "--others OTHERS": others,
         "--speech SPEECH": speech,
         "--capture CAPTURE --ict ICT": capture,
+        "--decoder DECODER": decoder,
         "--avatar AVATAR --made-from TRAINED": avatar,
         "--identity ONNX": identity,
     }

@@ -1,4 +1,4 @@
-"""The 2-D decoder: premultiplied pictures that follow motion and pose, exact resumption, and a camera it does not have."""
+"""The 2-D decoder: premultiplied pictures that follow motion and pose, exact resumption, and a camera it lacks."""
 
 from __future__ import annotations
 
