@@ -24,6 +24,7 @@ val=${EVALUATE_VAL:-${sizes[2]}}
 decoder_steps=${EVALUATE_DECODER:-${sizes[3]}}
 export NERF_LIPSYNC_FACE_LANDMARKER=${NERF_LIPSYNC_FACE_LANDMARKER:-$data/weights/face_landmarker.task}
 run=(.venv/bin/nerf-lipsync)
+patient=(--timeout-s 7200)  # a busy machine must not cost clips
 capture=(--capture "$data/capture" --ict "$data/ict_facekit/ict_facekit.npz")
 mkdir -p "$work"
 
@@ -36,9 +37,9 @@ step() {
     printf '%s\t%s\t%s\n' "$name" "$((SECONDS - began))" "$(cut -d' ' -f1 /proc/loadavg)" >>"$work/steps.tsv"
 }
 
-step "prepare held-out clips" "${run[@]}" prepare grid "$data/grid_s1/val" --out "$work/grid/val" --sample "$val" --pictures
-step "prepare training clips" "${run[@]}" prepare grid "$data/grid_s1/train" --out "$work/grid/train" --sample "$train"
-step "prepare other speakers" "${run[@]}" prepare video "$data/grid_others" --out "$work/others"
+step "prepare held-out clips" "${run[@]}" prepare grid "$data/grid_s1/val" --out "$work/grid/val" --sample "$val" --pictures "${patient[@]}"
+step "prepare training clips" "${run[@]}" prepare grid "$data/grid_s1/train" --out "$work/grid/train" --sample "$train" "${patient[@]}"
+step "prepare other speakers" "${run[@]}" prepare video "$data/grid_others" --out "$work/others" "${patient[@]}"
 
 # An avatar of GRID's speaker from seven training clips; its pictures are held against clips it never saw.
 if [ ! -f "$work/s1_avatar/avatar.json" ]; then

@@ -3,7 +3,7 @@
 The paper's "without NeRF spatial alignment". It sees exactly what the field's per-frame conditions see (motion, head
 rotation and its squares) and paints the same premultiplied RGBA picture of the head, but knows of no space: a learned
 8 x 8 grid is doubled by convolutions whose channels the condition scales and shifts (FiLM, Perez et al. 2018), the last
-doubling by sub-pixel convolution (Shi et al. 2016). Its sizes are chosen so that a picture costs about as many
+doubling by sub-pixel convolution (Shi et al. 2016), and added to the mean picture. Its sizes are chosen so that a picture costs about as many
 multiply-adds as the field's samples of the same picture do.
 """
 
@@ -33,6 +33,7 @@ __all__ = [
 KIND = "decoder-2d"
 BASE_PX = 8
 RGBA = 4
+MEAN_MARGIN = 0.01
 CONDITION_EXTRA = 9  # rotation vector and the products of its components
 
 
@@ -72,6 +73,16 @@ class Decoder2d(nn.Module):
         pairs = list(zip(config.channels[:-1], config.channels[1:], strict=True))
         self.blocks = nn.ModuleList(_Block(a, b, config.hidden) for a, b in pairs)
         self.last = nn.Conv2d(config.channels[-1], 4 * RGBA, 3, padding=1)
+        self.mean = nn.Parameter(torch.zeros(1, RGBA, config.size_px, config.size_px))  # before the sigmoid
+        with torch.no_grad():
+            self.last.weight.mul_(0.3)
+
+    def start_from(self, mean: Tensor) -> None:
+        """Begin with the mean picture (4, S, S), premultiplied, 0..1: what is left to learn is how frames differ."""
+        alpha = mean[3:].clamp(MEAN_MARGIN, 1 - MEAN_MARGIN)
+        straight = (mean[:3] / alpha).clamp(MEAN_MARGIN, 1 - MEAN_MARGIN)
+        with torch.no_grad():
+            self.mean.copy_(torch.logit(torch.cat([straight, alpha])))
 
     def forward(self, motion: Tensor, rotvec: Tensor) -> Tensor:
         """The pictures; color never above its alpha."""
@@ -80,7 +91,7 @@ class Decoder2d(nn.Module):
         picture = functional.relu(self.base + spread)
         for block in self.blocks:
             picture = block(picture, condition)
-        raw = functional.pixel_shuffle(self.last(picture), 2)
+        raw = functional.pixel_shuffle(self.last(picture), 2) + self.mean
         alpha = torch.sigmoid(raw[:, 3:])
         return torch.cat([torch.sigmoid(raw[:, :3]) * alpha, alpha], 1)
 

@@ -68,9 +68,10 @@ def train_decoder(
     """
     frames = load_captures(capture, ict, config.net.size_px, runs, hold_out=hold_out).frames
     torch.manual_seed(config.run.seed)
-    net = Decoder2d(config.net)
+    net, samples = Decoder2d(config.net), _Samples(frames, config)
+    net.start_from(samples.mean())
     run = Run(runs, KIND, net, config.run)
-    fit(run, net, _Samples(frames, config), report)
+    fit(run, net, samples, report)
     run.use_average()
     about = {
         "steps": str(run.step),
@@ -95,6 +96,10 @@ class _Samples:
             (config.mouth, np.rint(frames.mouth_box).astype(np.int64)),
             *((config.eyes, np.rint(frames.eye_boxes[:, side]).astype(np.int64)) for side in (0, 1)),
         ]
+
+    def mean(self) -> Tensor:
+        """(4, S, S) of all frames, 0..1."""
+        return torch.from_numpy(self.pictures.numpy().mean(0, dtype=np.float32)) / 255
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = torch.randint(len(self.motion), (count,), generator=generator)
