@@ -3,8 +3,8 @@
 The paper's "without NeRF spatial alignment". It sees exactly what the field's per-frame conditions see (motion, head
 rotation and its squares) and paints the same premultiplied RGBA picture of the head, but knows of no space: a learned
 8 x 8 grid is doubled by convolutions whose channels the condition scales and shifts (FiLM, Perez et al. 2018), the last
-doubling by sub-pixel convolution (Shi et al. 2016), and added to the mean picture. Its sizes are chosen so that a picture costs about as many
-multiply-adds as the field's samples of the same picture do.
+doubling by sub-pixel convolution (Shi et al. 2016), and added to the mean picture. Its sizes are chosen so that a
+picture takes about as many milliseconds of a core as the field's.
 """
 
 from __future__ import annotations
