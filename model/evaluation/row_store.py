@@ -29,14 +29,15 @@ HASH_DIGITS: Final = 12
 
 @dataclass(frozen=True)
 class RowPlace:
-    """Where rows of all recipes are kept, and whether anything may be computed."""
+    """Where rows of all recipes are kept, and what may be computed: everything, some rows by name, or nothing."""
 
     root: Path
     finished_only: bool = False
+    only: frozenset[str] = frozenset()  # none: every row
 
     def open(self, recipe: Mapping[str, object]) -> RowStore:
         """The rows of one recipe."""
-        return RowStore(self.root, recipe, self.finished_only)
+        return RowStore(self.root, recipe, self.finished_only, self.only)
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class RowStore:
     """A folder of finished rows.
 
     `recipe` holds plain values only: it is hashed as JSON and written beside the rows. With `finished_only` nothing is
-    computed: `rows` leaves out what is not there.
+    computed, with `only` nothing but the rows it names: `rows` leaves out what is not there.
     """
 
     root: Path
     recipe: Mapping[str, object]
     finished_only: bool = False
+    only: frozenset[str] = frozenset()
 
     @property
     def folder(self) -> Path:
@@ -67,7 +69,7 @@ class RowStore:
         found = {}
         for row, kept_as in names.items():
             if not self.has(kept_as):
-                if self.finished_only:
+                if self.finished_only or (self.only and row not in self.only):
                     continue
                 if on_row is not None:
                     on_row(row)

@@ -27,7 +27,7 @@ from model.evaluation.table_rows import ROW_MEANINGS, SERVED
 from model.evaluation.tables import Metric
 from model.results import Figure, Results, read_results
 
-__all__ = ["table_page", "verdict"]
+__all__ = ["ALL_ROWS", "table_page", "verdict"]
 
 Figures = Mapping[str, Figure]
 JUDGED: Final = (

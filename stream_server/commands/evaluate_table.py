@@ -32,6 +32,10 @@ def table(
     teacher_draws: Annotated[
         int, typer.Option(min=0, max=64, help="the same of the teacher; 0 leaves its rows out")
     ] = 2,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(help="compute this row alone, by its name in the table, beside those that are done; repeatable"),
+    ] = None,
     finished_only: Annotated[bool, typer.Option(help="compute nothing: the table of the rows that are done")] = False,
     face_landmarker: Annotated[
         Path | None,
@@ -52,7 +56,7 @@ def table(
     from model.evaluation.protocols import Scorers
     from model.evaluation.row_store import RowPlace
     from model.evaluation.table_evaluation import TableEvaluation, evaluate_table
-    from model.evaluation.table_page import table_page
+    from model.evaluation.table_page import ALL_ROWS, table_page
     from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file
     from model.results import write_results
 
@@ -60,13 +64,16 @@ def table(
         raise typer.BadParameter("--decoder needs --capture")
     if (capture is None) != (ict is None) or (avatar is None) != (made_from is None):
         raise typer.BadParameter("--capture needs --ict, and --avatar needs --made-from")
+    unknown = sorted(set(rows or ()) - set(ALL_ROWS))
+    if unknown:
+        raise typer.BadParameter(f"no row is called {unknown[0]!r}: {'; '.join(dict.fromkeys(ALL_ROWS))}")
     torch.set_num_threads(1)
     task_file = find_model_file(
         FACE_LANDMARKER, face_landmarker, cache=default_cache(os.environ, Path.home()), download=True
     )
     config = TableEvaluation(
         grid=grid,
-        work=RowPlace(work, finished_only),
+        work=RowPlace(work, finished_only, frozenset(rows or ())),
         face_landmarker=task_file,
         others=others,
         speech=speech,

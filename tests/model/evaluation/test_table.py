@@ -63,6 +63,19 @@ def test_what_is_not_done_is_left_out_when_nothing_may_be_computed(tmp_path: Pat
     assert list(found) == ["static"]
 
 
+def test_only_the_rows_that_were_asked_for_are_made_beside_those_that_are_done(tmp_path: Path) -> None:
+    RowStore(tmp_path, {}).row("static", lambda: {"x": np.zeros(1)})
+    made: list[str] = []
+
+    def make(name: str) -> RowArrays:
+        made.append(name)
+        return {"x": np.ones(1)}
+
+    names = {row: row for row in ("static", "retrieval", "oracle motion")}
+    found = RowPlace(tmp_path, only=frozenset(["oracle motion"])).open({}).rows(names, make)
+    assert (list(found), made) == (["static", "oracle motion"], ["oracle motion"])
+
+
 def test_a_damaged_row_is_named(tmp_path: Path) -> None:
     store = RowStore(tmp_path, {})
     store.row("static", lambda: {"x": np.zeros(1)})
