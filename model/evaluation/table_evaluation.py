@@ -20,7 +20,7 @@ from model.errors import DataError
 from model.evaluation.learned_metrics import LearnedMetrics
 from model.evaluation.protocols import Scorers
 from model.evaluation.reconstruction import ReconstructionEvaluation
-from model.evaluation.row_store import RowArrays, RowPlace
+from model.evaluation.row_store import RowArrays, RowPlace, lay_out_rows
 from model.evaluation.table_committed import committed_figures
 from model.evaluation.table_figures import difference_figures, set_figures
 from model.evaluation.table_motion import (
@@ -36,9 +36,11 @@ from model.evaluation.table_rows import CONTROLS, DETERMINISTIC, SERVED, VARIED,
 from model.evaluation.tables import Metric
 from model.results import Figure, Results, new_results
 
-__all__ = ["TableEvaluation", "evaluate_table"]
+__all__ = ["TableEvaluation", "evaluate_table", "known_rows"]
 
 SOUND_S: Final = 6.0
+ROWS: Final = "rows"
+"""Where a results file's `details` hold the rows clip by clip."""
 COMPARED: Final = (SERVED, VARIED)
 AGAINST: Final = (*CONTROLS, DETERMINISTIC, DECODER)
 Rows = dict[str, RowArrays]
@@ -94,7 +96,17 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
     )
     if config.committed is not None:
         figures |= committed_figures(config.committed)
-    return new_results(figures, command=command, data="; ".join(sizes))
+    return new_results(figures, command=command, data="; ".join(sizes), details={ROWS: config.work.packed()})
+
+
+def known_rows(results: Results, work: Path) -> int:
+    """Lay out the rows of an earlier run in `work`; returns how many are new there.
+
+    Raises:
+        DataError: The file has none, or the folder cannot be written.
+    """
+    details = results.details if isinstance(results.details, dict) else {}
+    return lay_out_rows(details.get(ROWS), work)
 
 
 def _motion(config: TableEvaluation, maker: RowMaker, on_row: Tell) -> Iterator[Part]:

@@ -36,6 +36,9 @@ def table(
         list[str] | None,
         typer.Option(help="compute this row alone, by its name in the table, beside those that are done; repeatable"),
     ] = None,
+    known: Annotated[
+        Path | None, typer.Option(help="results file of an earlier run: its rows are not made again where all is equal")
+    ] = None,
     finished_only: Annotated[bool, typer.Option(help="compute nothing: the table of the rows that are done")] = False,
     face_landmarker: Annotated[
         Path | None,
@@ -55,10 +58,10 @@ def table(
     from model.evaluation.learned_metrics import LearnedMetrics
     from model.evaluation.protocols import Scorers
     from model.evaluation.row_store import RowPlace
-    from model.evaluation.table_evaluation import TableEvaluation, evaluate_table
+    from model.evaluation.table_evaluation import TableEvaluation, evaluate_table, known_rows
     from model.evaluation.table_page import ALL_ROWS, table_page
     from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file
-    from model.results import write_results
+    from model.results import read_results, write_results
 
     if decoder is not None and capture is None:
         raise typer.BadParameter("--decoder needs --capture")
@@ -67,6 +70,8 @@ def table(
     unknown = sorted(set(rows or ()) - set(ALL_ROWS))
     if unknown:
         raise typer.BadParameter(f"no row is called {unknown[0]!r}: {'; '.join(dict.fromkeys(ALL_ROWS))}")
+    if known is not None:
+        typer.echo(f"... {known_rows(read_results(known), work)} rows of {known}", err=True)
     torch.set_num_threads(1)
     task_file = find_model_file(
         FACE_LANDMARKER, face_landmarker, cache=default_cache(os.environ, Path.home()), download=True

@@ -11,6 +11,7 @@ from model.errors import DataError, InputError
 from model.evaluation.reconstruction import ReconstructionEvaluation
 from model.evaluation.row_store import RowArrays, RowPlace, RowStore
 from model.evaluation.table_committed import COMMITTED, committed_figures
+from model.evaluation.table_evaluation import known_rows
 from model.evaluation.table_figures import difference_figures, f1_difference, f1_of, row_slug, set_figures
 from model.evaluation.table_motion import CLOSURE_HITS, MOTION_COLUMNS
 from model.evaluation.table_page import table_page, verdict
@@ -74,6 +75,24 @@ def test_only_the_rows_that_were_asked_for_are_made_beside_those_that_are_done(t
     names = {row: row for row in ("static", "retrieval", "oracle motion")}
     found = RowPlace(tmp_path, only=frozenset(["oracle motion"])).open({}).rows(names, make)
     assert (list(found), made) == (["static", "oracle motion"], ["oracle motion"])
+
+
+def test_a_later_run_takes_its_rows_from_the_results_file(tmp_path: Path) -> None:
+    """Packed, written, read and laid out elsewhere they are the same rows of the same recipe; kept ones stay."""
+    place, recipe = RowPlace(tmp_path / "here"), {"clips": ("a", "b"), "draws": 4}
+    values = {"psnr": np.array([1.25, np.nan]), CLOSURE_HITS: np.array([[1, 0, 2], [3, 1, 0]], np.int64)}
+    place.open(recipe).row("static", lambda: values)
+    write_results(tmp_path / "r.json", new_results({}, command="c", data="d", details={"rows": place.packed()}))
+    there = tmp_path / "there"
+    RowPlace(there).open({"clips": ("a",), "draws": 4}).row("static", lambda: {"psnr": np.zeros(1)})
+    assert known_rows(read_results(tmp_path / "r.json"), there) == 1
+    assert known_rows(read_results(tmp_path / "r.json"), there) == 0
+    found = RowPlace(there, finished_only=True).open(recipe).rows({"static": "static"}, lambda _: {})
+    for name, wanted in values.items():
+        np.testing.assert_array_equal(found["static"][name], wanted)
+        assert found["static"][name].dtype == wanted.dtype
+    with pytest.raises(DataError, match="hold no rows of a table"):
+        known_rows(new_results({}, command="c", data="d"), there)
 
 
 def test_a_damaged_row_is_named(tmp_path: Path) -> None:
