@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from model.avatar import Avatar, load_avatar
 from model.data.capture import Capture
-from model.errors import InputError
+from model.errors import DataError, InputError
 from model.evaluation.report import Panel
 from model.evaluation.report.video import write_panels
 from model.evaluation.views import held_out_frames
 from model.evaluation.views_capture import CaptureViews, head_turn_figures, held_out_views, orbit_figures
-from model.evaluation.views_motion import SlowTurn, turn_figures, turn_once, uneven_change
+from model.evaluation.views_motion import STEP_DEG, SlowTurn, turn_figures, turn_once, uneven_change
 from model.evaluation.views_mouth import landmark_figures, track_views
+from model.face.landmarks import LandmarkError
 from model.motion.space import MOTION_SIZE, load_motion_space
 from model.radiance.camera import HeadPose, cam_to_canonical, head_matrix, rotation_vector
 from model.radiance.decoder2d import Decoder2d, field_multiply_adds, load_decoder, multiply_adds
@@ -116,6 +117,7 @@ class DecoderEvaluation:
     face_landmarker: Path  # MediaPipe's bundle
     avatar: Path | None = None  # whose field; None: the shipped one
     hold_out: int = 60
+    turn_step_deg: float = STEP_DEG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +146,13 @@ def evaluate_decoder(config: DecoderEvaluation, on_part: Callable[[str], None] |
     held_out, turns = {}, {}
     for name, renderer in renderers.items():
         say(name)
-        turns[name] = turn_once(renderer)
+        turns[name] = turn_once(renderer, step_deg=config.turn_step_deg)
         views = held_out[name] = held_out_views(capture, motion, renderer, config.hold_out)
         unsteady, _ = uneven_change(renderer)
         found = {
             **head_turn_figures(views),
             **orbit_figures(capture, motion, renderer),
-            **landmark_figures(track_views(views, config.face_landmarker)),
+            **_landmarks(views, config, may_fail=name == DECODER),
             **turn_figures(turns[name]),
             "sweep_unsteady_pixels": Figure(value=round(100 * unsteady, 3), unit="%", better="lower"),
         }
@@ -212,6 +214,17 @@ def _costs(field: AvatarRenderer, decoder: AvatarRenderer, net: Decoder2d) -> di
     parameters = sum(p.numel() for p in net.parameters())
     figures["decoder.parameters"] = Figure(value=round(parameters / 1e6, 3), unit="million", better="lower")
     return figures
+
+
+def _landmarks(views: CaptureViews, config: DecoderEvaluation, *, may_fail: bool) -> dict[str, Figure]:
+    """Landmarks against those of real frames; where the tracker finds no face in any painted frame, all are lost."""
+    try:
+        return landmark_figures(track_views(views, config.face_landmarker))
+    except (DataError, LandmarkError):
+        if not may_fail:  # the field's come first: then the tracker or the capture is at fault
+            raise
+        count = len(views.made)
+        return {"landmark_frames_lost": Figure(value=float(count), unit="frames", better="lower", n=count)}
 
 
 def _differences(figures: dict[str, Figure]) -> dict[str, Figure]:
