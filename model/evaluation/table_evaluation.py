@@ -85,7 +85,7 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
     figures: dict[str, Figure] = {}
     sizes: list[str] = []
     for name, rows, metrics, said in (*_motion(config, maker, on_row), *_pictures(config, maker, on_row)):
-        count = len(rows) - (TRUTH in rows)
+        count = sum(bool(arrays) for row, arrays in rows.items() if row != TRUTH)
         if count:
             figures |= _figures(name, rows, metrics)
             sizes.append(f"{said}: {count} rows")

@@ -42,7 +42,7 @@ from model.evaluation.reconstruction import (
 from model.evaluation.row_store import RowArrays, RowPlace
 from model.evaluation.table_rows import CONTROLS, DETERMINISTIC, SERVED, TAUGHT, VARIED, RowMaker
 from model.evaluation.tables import Metric
-from model.face.landmarks import fill_gaps, track_face
+from model.face.landmarks import LandmarkError, fill_gaps, track_face
 from model.motion.retarget import Retarget
 from model.motion.space import load_motion_space
 from model.radiance.decoder2d import load_decoder
@@ -144,7 +144,17 @@ class PictureBench:
             "field": avatar.config.field_hash,
             "embedder": c.scorers.embedder.sha256 if c.scorers.embedder is not None else "",
         }
-        return store.open(what | self.maker.recipe).rows(self._kept_as(names), make, on_row)
+
+        def make_if_seen(row: str) -> RowArrays:
+            try:
+                return make(row)
+            except LandmarkError:
+                if row not in (DECODER, DECODER_ORACLE):
+                    raise
+                on_row(f"{row}: no face is found in its pictures, the row stays empty")
+                return {}
+
+        return store.open(what | self.maker.recipe).rows(self._kept_as(names), make_if_seen, on_row)
 
     def _kept_as(self, names: Sequence[str]) -> dict[str, str]:
         """Rows that this one makes, each under its name; the decoder's say which weights, as nothing else hangs on

@@ -24,6 +24,7 @@ from model.evaluation.table_pictures import (
     through_vp8,
 )
 from model.evaluation.table_rows import CONTROLS, ROW_MEANINGS, SAMPLERS, SERVED, RowMaker
+from model.face.landmarks import LandmarkError
 from model.radiance.decoder2d import Decoder2d, Decoder2dConfig, save_decoder
 from model.results import Figure, new_results, read_results, write_results
 from tests.support.made_speech import made_speech
@@ -173,6 +174,28 @@ def test_a_decoder_has_rows_where_its_weights_are_given_and_its_own_name_there(t
     assert set(given) - set(without) == {DECODER, DECODER_ORACLE}
     save_decoder(weights, Decoder2d(Decoder2dConfig(hidden=4, channels=(4, 4))), {})  # trained anew
     assert given[DECODER] != PictureBench("capture", config, maker, weights)._kept_as([DECODER])[DECODER]
+
+
+def test_a_decoder_whose_pictures_show_no_face_has_an_empty_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained for a few steps it paints a blur. Of the field's rows a lost face is an error."""
+    weights = tmp_path / "d.safetensors"
+    save_decoder(weights, Decoder2d(Decoder2dConfig(hidden=4, channels=(4, 4))), {})
+    monkeypatch.setattr(RowMaker, "_train_keys", [])
+    config = ReconstructionEvaluation(face_landmarker=tmp_path / "face.task")
+    bench = PictureBench("capture", config, RowMaker(tmp_path, teacher_draws=0), weights)
+
+    def blind(_: str) -> RowArrays:
+        raise LandmarkError("no face found")
+
+    told: list[str] = []
+    found = bench._rows(RowPlace(tmp_path / "rows"), [DECODER], "own sound", blind, told.append)
+    assert found == {DECODER: {}} and "no face is found" in told[-1]
+    again = bench._rows(RowPlace(tmp_path / "rows", finished_only=True), [DECODER], "own sound", blind, told.append)
+    assert again == {DECODER: {}} and set_figures("capture", again, PICTURE_COLUMNS) == {}
+    with pytest.raises(LandmarkError):
+        bench._rows(RowPlace(tmp_path / "rows"), [SERVED], "own sound", blind, told.append)
 
 
 def test_offsets_and_missing_intervals_are_no_verdict() -> None:
