@@ -1,20 +1,45 @@
 #!/bin/bash
 # The paper's evaluation, from committed weights and the folder that NERF_LIPSYNC_DATA names. Every step goes on where an
 # interrupted run stopped; finished rows are not computed again. Arguments go to `nerf-lipsync evaluate table`.
-#   EVALUATE_WORK   where everything is kept (runs/evaluate)
-#   EVALUATE_TRAIN  training clips that the controls are fitted on (505: all)
+#   EVALUATE_QUICK    1: every step at its smallest size, to see that all of it works; the figures say little
+#   EVALUATE_WORK     where everything is kept (runs/evaluate; runs/evaluate-quick)
+#   EVALUATE_TRAIN    training clips that the controls are fitted on (505: all)
+#   EVALUATE_VAL      held-out clips (42: all)
+#   EVALUATE_DECODER  training steps of the 2-D decoder (1500); 0: its rows are left out
+# Seconds of each step: $EVALUATE_WORK/steps.tsv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 data=${NERF_LIPSYNC_DATA:?"name the folder of recorded data: export NERF_LIPSYNC_DATA=/path (see docs/evaluation.md)"}
-work=${EVALUATE_WORK:-runs/evaluate}
-train=${EVALUATE_TRAIN:-505}
+if [ "${EVALUATE_QUICK:-0}" = 1 ]; then
+    sizes=(runs/evaluate-quick 8 3 20)
+    small=(--picture-clips 2 --frames 10 --speech-clips 2 --draws 2 --teacher-draws 0)
+else
+    sizes=(runs/evaluate 505 42 1500)
+    small=()
+fi
+work=${EVALUATE_WORK:-${sizes[0]}}
+train=${EVALUATE_TRAIN:-${sizes[1]}}
+val=${EVALUATE_VAL:-${sizes[2]}}
+decoder_steps=${EVALUATE_DECODER:-${sizes[3]}}
 export NERF_LIPSYNC_FACE_LANDMARKER=${NERF_LIPSYNC_FACE_LANDMARKER:-$data/weights/face_landmarker.task}
 run=(.venv/bin/nerf-lipsync)
+patient=(--timeout-s 7200)  # a busy machine must not cost clips
+capture=(--capture "$data/capture" --ict "$data/ict_facekit/ict_facekit.npz")
+mkdir -p "$work"
 
-"${run[@]}" prepare grid "$data/grid_s1/val" --out "$work/grid/val" --pictures
-"${run[@]}" prepare grid "$data/grid_s1/train" --out "$work/grid/train" --sample "$train"
-"${run[@]}" prepare video "$data/grid_others" --out "$work/others"
+# step NAME COMMAND...: run it, keep its wall time and the machine's load beside what it made.
+step() {
+    local name=$1 began=$SECONDS
+    shift
+    printf '== %s\n' "$name" >&2
+    "$@"
+    printf '%s\t%s\t%s\n' "$name" "$((SECONDS - began))" "$(cut -d' ' -f1 /proc/loadavg)" >>"$work/steps.tsv"
+}
+
+step "prepare held-out clips" "${run[@]}" prepare grid "$data/grid_s1/val" --out "$work/grid/val" --sample "$val" --pictures "${patient[@]}"
+step "prepare training clips" "${run[@]}" prepare grid "$data/grid_s1/train" --out "$work/grid/train" --sample "$train" "${patient[@]}"
+step "prepare other speakers" "${run[@]}" prepare video "$data/grid_others" --out "$work/others" "${patient[@]}"
 
 # An avatar of GRID's speaker from seven training clips; its pictures are held against clips it never saw.
 if [ ! -f "$work/s1_avatar/avatar.json" ]; then
@@ -22,13 +47,28 @@ if [ ! -f "$work/s1_avatar/avatar.json" ]; then
     for clip in $(find "$data/grid_s1/train" -name '*.mp4' | sort | awk 'NR % 84 == 1'); do
         ln -sf "$(realpath "$clip")" "$work/s1/"
     done
-    "${run[@]}" create "$work/s1" --out "$work/s1_avatar" --preset adapt \
+    step "adapt an avatar" "${run[@]}" create "$work/s1" --out "$work/s1_avatar" --preset adapt \
         --consent-person "GRID speaker s1" --consent-by "GRID audiovisual sentence corpus" \
         --consent-date 2006-11-01 --consent-statement "Published under CC BY 4.0"
 fi
 
-"${run[@]}" evaluate table --grid "$work/grid" --work "$work/rows" --others "$work/others" \
-    --speech "$data/librispeech" --capture "$data/capture" --ict "$data/ict_facekit/ict_facekit.npz" \
+# The ablation without a radiance field: a 2-D decoder of the capture's person.
+decoder=()
+if [ "$decoder_steps" -gt 0 ]; then
+    decoder=(--decoder "$work/decoder2d.safetensors")
+    if [ ! -f "$work/decoder2d.safetensors" ]; then
+        step "train the 2-D decoder" "${run[@]}" train decoder2d "${capture[@]}" --steps "$decoder_steps" \
+            --out "$work/decoder2d.safetensors" --runs "$work/decoder2d"
+    fi
+    if [ ! -f "$work/decoder2d.json" ]; then
+        step "measure the 2-D decoder" "${run[@]}" evaluate decoder2d "${capture[@]}" "${decoder[@]}" \
+            --json "$work/decoder2d.json" --sheets "$work/decoder2d-sheets"
+    fi
+fi
+
+step "the table" "${run[@]}" evaluate table --grid "$work/grid" --work "$work/rows" --others "$work/others" \
+    --speech "$data/librispeech" "${capture[@]}" "${decoder[@]}" \
     --avatar "$work/s1_avatar" --made-from "$work/s1_avatar.work/clips" \
     --identity "$data/weights/mobilefacenet/MobileFaceNet.onnx" \
-    --json "$work/table1.json" --markdown "$work/table1.md" "$@"
+    --json "$work/table1.json" --markdown "$work/table1.md" "${small[@]}" "$@"
+cat "$work/steps.tsv" >&2

@@ -7,7 +7,7 @@ are 8-bit RGB before chroma subsampling and codec.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -73,11 +73,8 @@ class CaptureStage:
         space = self.renderer.avatar.config.space
         camera = cam_to_canonical(self.frames.head_to_world[index], self.frames.cam_to_world[index], space)
         rotvec, size = self.frames.rotvec[index], self.renderer.size_px
-        inputs = self.renderer.conditioner.frame_inputs_for_camera(motion, rotvec, camera, size)
-        if self.frames.lens is not None:
-            fx, fy, cx, cy = (float(v) for v in self.frames.lens[index] * (size / self.frames.size_px))
-            inputs = replace(inputs, fx=fx, fy=fy, cx=cx, cy=cy)
-        head = self.renderer.marcher.render(inputs)
+        lens = None if self.frames.lens is None else self.frames.lens[index] * (size / self.frames.size_px)
+        head = self.renderer.render_head_seen_by(motion, rotvec, camera, lens)
         under = self.renderer.underlay_at(rotvec, self.frames.head_to_world[index]).astype(np.float32) / 255
         return _to_bytes(head[..., :3] + (1 - head[..., 3:]) * under)
 

@@ -1,7 +1,8 @@
 """Rows of a long evaluation, kept one by one, so that a run that was interrupted goes on where it stopped.
 
 Each row is one npz file in a folder named after the hash of everything that decides it (weights, clips, sizes): with
-other weights or clips every row is made anew, and older ones stay where they are.
+other weights or clips every row is made anew, and older ones stay where they are. The rows of a run can be packed into
+its results file and laid out again elsewhere: who adds a row later need not make the others.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from model.errors import DataError
 
-__all__ = ["RowArrays", "RowPlace", "RowStore"]
+__all__ = ["RowArrays", "RowPlace", "RowStore", "lay_out_rows"]
 
 RowArrays = dict[str, NDArray[Any]]
 HASH_DIGITS: Final = 12
@@ -29,14 +31,25 @@ HASH_DIGITS: Final = 12
 
 @dataclass(frozen=True)
 class RowPlace:
-    """Where rows of all recipes are kept, and whether anything may be computed."""
+    """Where rows of all recipes are kept, and what may be computed: everything, some rows by name, or nothing."""
 
     root: Path
     finished_only: bool = False
+    only: frozenset[str] = frozenset()  # none: every row
+    opened: list[RowStore] = field(default_factory=list, compare=False)
 
     def open(self, recipe: Mapping[str, object]) -> RowStore:
         """The rows of one recipe."""
-        return RowStore(self.root, recipe, self.finished_only)
+        store = RowStore(self.root, recipe, self.finished_only, self.only)
+        self.opened.append(store)
+        return store
+
+    def packed(self) -> JsonValue:
+        """Every finished row of the recipes that were opened, for `lay_out_rows`; values have seven digits."""
+        return [
+            {"recipe": json.loads(store.text), "rows": {p.stem: _as_json(_read(p)) for p in store.files()}}
+            for store in self.opened
+        ]
 
 
 @dataclass(frozen=True)
@@ -44,18 +57,27 @@ class RowStore:
     """A folder of finished rows.
 
     `recipe` holds plain values only: it is hashed as JSON and written beside the rows. With `finished_only` nothing is
-    computed: `rows` leaves out what is not there.
+    computed, with `only` nothing but the rows it names: `rows` leaves out what is not there.
     """
 
     root: Path
     recipe: Mapping[str, object]
     finished_only: bool = False
+    only: frozenset[str] = frozenset()
+
+    @property
+    def text(self) -> str:
+        """The recipe as it is hashed."""
+        return json.dumps(self.recipe, sort_keys=True)
 
     @property
     def folder(self) -> Path:
         """Where rows of this recipe lie."""
-        text = json.dumps(self.recipe, sort_keys=True)
-        return self.root / hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+        return self.root / hashlib.sha256(self.text.encode()).hexdigest()[:HASH_DIGITS]
+
+    def files(self) -> list[Path]:
+        """The finished rows, by name."""
+        return sorted(self.folder.glob("[!.]*.npz"))
 
     def rows(
         self,
@@ -67,7 +89,7 @@ class RowStore:
         found = {}
         for row, kept_as in names.items():
             if not self.has(kept_as):
-                if self.finished_only:
+                if self.finished_only or (self.only and row not in self.only):
                     continue
                 if on_row is not None:
                     on_row(row)
@@ -104,6 +126,46 @@ class RowStore:
         with partial.open("wb") as file:
             np.savez_compressed(file, **packed)
         os.replace(partial, path)
+
+
+def lay_out_rows(packed: JsonValue, root: Path) -> int:
+    """Write rows of a results file's `details` where they are not yet; returns how many.
+
+    Raises:
+        DataError: They are not what `RowPlace.packed` gives, or the folder cannot be written.
+    """
+    given: Any = packed
+    try:
+        found = [(RowStore(root, one["recipe"]), one["rows"]) for one in given]
+        rows = [(store, stem, _from_json(columns)) for store, kept in found for stem, columns in kept.items()]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"these results hold no rows of a table ({error!r})") from error
+    missing = [(s, s.folder / f"{stem}.npz", row) for s, stem, row in rows if not (s.folder / f"{stem}.npz").is_file()]
+    try:
+        for store, path, row in missing:
+            store._keep(path, row)
+    except OSError as error:
+        raise DataError(f"cannot lay out rows in {root}: {error.strerror or error}") from error
+    return len(missing)
+
+
+def _as_json(row: RowArrays) -> dict[str, JsonValue]:
+    return {
+        name: values.tolist()
+        if values.dtype.kind == "i"
+        else [float(f"{v:.7g}") if np.isfinite(v) else None for v in values.tolist()]
+        for name, values in row.items()
+    }
+
+
+def _from_json(columns: Mapping[str, list[Any]]) -> RowArrays:
+    return {name: _column(values) for name, values in columns.items()}
+
+
+def _column(values: list[Any]) -> NDArray[Any]:
+    if values and isinstance(values[0], list):
+        return np.array(values, np.int64)
+    return np.array([np.nan if v is None else v for v in values], np.float64)
 
 
 def _read(path: Path) -> RowArrays:

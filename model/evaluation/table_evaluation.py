@@ -20,7 +20,7 @@ from model.errors import DataError
 from model.evaluation.learned_metrics import LearnedMetrics
 from model.evaluation.protocols import Scorers
 from model.evaluation.reconstruction import ReconstructionEvaluation
-from model.evaluation.row_store import RowArrays, RowPlace
+from model.evaluation.row_store import RowArrays, RowPlace, lay_out_rows
 from model.evaluation.table_committed import committed_figures
 from model.evaluation.table_figures import difference_figures, set_figures
 from model.evaluation.table_motion import (
@@ -31,16 +31,18 @@ from model.evaluation.table_motion import (
     measure_sounds,
     motion_set,
 )
-from model.evaluation.table_pictures import CROSS_COLUMNS, PICTURE_COLUMNS, PictureBench
+from model.evaluation.table_pictures import CROSS_COLUMNS, DECODER, PICTURE_COLUMNS, PictureBench
 from model.evaluation.table_rows import CONTROLS, DETERMINISTIC, SERVED, VARIED, RowMaker
 from model.evaluation.tables import Metric
 from model.results import Figure, Results, new_results
 
-__all__ = ["TableEvaluation", "evaluate_table"]
+__all__ = ["TableEvaluation", "evaluate_table", "known_rows"]
 
 SOUND_S: Final = 6.0
+ROWS: Final = "rows"
+"""Where a results file's `details` hold the rows clip by clip."""
 COMPARED: Final = (SERVED, VARIED)
-AGAINST: Final = (*CONTROLS, DETERMINISTIC)
+AGAINST: Final = (*CONTROLS, DETERMINISTIC, DECODER)
 Rows = dict[str, RowArrays]
 Tell = Callable[[str], None]
 Part = tuple[str, Rows, Sequence[Metric], str]
@@ -58,6 +60,7 @@ class TableEvaluation:
     speech: Path | None = None  # folder of sounds that nobody was filmed for
     capture: Path | None = None
     ict: Path | None = None
+    decoder: Path | None = None  # a 2-D decoder of the capture's person, by `train decoder2d`
     avatar: Path | None = None  # an avatar of GRID s1, made from `made_from`
     made_from: Path | None = None
     scorers: Scorers = field(default_factory=lambda: Scorers(LearnedMetrics()))
@@ -82,7 +85,7 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
     figures: dict[str, Figure] = {}
     sizes: list[str] = []
     for name, rows, metrics, said in (*_motion(config, maker, on_row), *_pictures(config, maker, on_row)):
-        count = len(rows) - (TRUTH in rows)
+        count = sum(bool(arrays) for row, arrays in rows.items() if row != TRUTH)
         if count:
             figures |= _figures(name, rows, metrics)
             sizes.append(f"{said}: {count} rows")
@@ -93,7 +96,17 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
     )
     if config.committed is not None:
         figures |= committed_figures(config.committed)
-    return new_results(figures, command=command, data="; ".join(sizes))
+    return new_results(figures, command=command, data="; ".join(sizes), details={ROWS: config.work.packed()})
+
+
+def known_rows(results: Results, work: Path) -> int:
+    """Lay out the rows of an earlier run in `work`; returns how many are new there.
+
+    Raises:
+        DataError: The file has none, or the folder cannot be written.
+    """
+    details = results.details if isinstance(results.details, dict) else {}
+    return lay_out_rows(details.get(ROWS), work)
 
 
 def _motion(config: TableEvaluation, maker: RowMaker, on_row: Tell) -> Iterator[Part]:
@@ -138,7 +151,7 @@ def _benches(config: TableEvaluation, maker: RowMaker) -> list[tuple[PictureBenc
             scorers=config.scorers,
         )
         said = f"rendered capture, {len(_sequences(config.capture))} sequences, default avatar"
-        found.append((PictureBench("capture", c, maker), said))
+        found.append((PictureBench("capture", c, maker, config.decoder), said))
     if config.avatar is not None and config.made_from is not None:
         keys = _spread(config.grid / "val", config.picture_clips)
         c = ReconstructionEvaluation(

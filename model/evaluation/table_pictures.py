@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import av
@@ -18,7 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.avatar import load_avatar
+from model.checkpoint import read_checkpoint_info
+from model.errors import InputError
 from model.evaluation.capture_stage import FPS, CaptureClip, CaptureStage
+from model.evaluation.decoder2d import DecoderRenderer
 from model.evaluation.drive_lists import Drive
 from model.evaluation.mouth_landmarks import MOUTH_METRICS, mouth_scores
 from model.evaluation.protocols import (
@@ -36,30 +40,53 @@ from model.evaluation.reconstruction import (
     with_eyes,
 )
 from model.evaluation.row_store import RowArrays, RowPlace
-from model.evaluation.table_rows import CONTROLS, DETERMINISTIC, SERVED, VARIED, RowMaker
+from model.evaluation.table_rows import CONTROLS, DETERMINISTIC, SERVED, TAUGHT, VARIED, RowMaker
 from model.evaluation.tables import Metric
-from model.face.landmarks import fill_gaps, track_face
+from model.face.landmarks import LandmarkError, fill_gaps, track_face
 from model.motion.retarget import Retarget
 from model.motion.space import load_motion_space
+from model.radiance.decoder2d import load_decoder
 from model.radiance.serving import AvatarRenderer
 
-__all__ = ["CROSS_COLUMNS", "CROSS_ROWS", "ORACLE", "PICTURE_COLUMNS", "PICTURE_ROWS", "PictureBench", "through_vp8"]
+__all__ = [
+    "CROSS_COLUMNS",
+    "CROSS_ROWS",
+    "DECODER",
+    "DECODER_ORACLE",
+    "ORACLE",
+    "PICTURE_COLUMNS",
+    "PICTURE_MEANINGS",
+    "PICTURE_ROWS",
+    "PictureBench",
+    "through_vp8",
+]
 
 ORACLE: Final = "oracle motion"
+DECODER, DECODER_ORACLE = "2-D decoder", "2-D decoder, oracle motion"
 H264, VP8 = "truth, H.264", "truth, VP8"
 PICTURE_ROWS: Final = (
     SERVED,
     VARIED,
     "student, 1 step, temperature 0",
     "student, 4 steps, temperature 0",
+    TAUGHT,
     DETERMINISTIC,
     *CONTROLS,
+    DECODER,
+    DECODER_ORACLE,
     ORACLE,
     VP8,
     H264,
 )
-CROSS_ROWS: Final = (SERVED, VARIED, *CONTROLS)
-_FIRST: Final = (SERVED, *CONTROLS, ORACLE, H264, VP8)
+CROSS_ROWS: Final = (SERVED, VARIED, *CONTROLS, DECODER)
+PICTURE_MEANINGS: Final = {
+    DECODER: "served motion, the head painted by a 2-D convolutional decoder of the field's cost; capture only",
+    DECODER_ORACLE: "the same by the tracked motion: the decoder's ceiling",
+    ORACLE: "the tracked motion through our renderer: the ceiling of every row above",
+    VP8: "the real frames through a call's codec, 1.5 Mb/s",
+    H264: "the real frames through H.264 as `render` writes it",
+}
+_FIRST: Final = (SERVED, *CONTROLS, ORACLE, H264, VP8, DECODER, DECODER_ORACLE)
 """Made before the others: what is compared, and the ceilings."""
 VP8_BITS: Final = 1_500_000
 VP8_OPTIONS: Final = {"deadline": "realtime", "cpu-used": "4"}
@@ -87,6 +114,7 @@ class PictureBench:
     name: str
     config: ReconstructionEvaluation
     maker: RowMaker
+    decoder: Path | None = None  # weights by `train decoder2d`, of the avatar's own frames; None: no such rows
 
     def reconstruction(self, store: RowPlace, on_row: Callable[[str], None]) -> dict[str, RowArrays]:
         """Scores of `PICTURE_ROWS` from each sequence's own sound; kept rows are not made again."""
@@ -116,12 +144,45 @@ class PictureBench:
             "field": avatar.config.field_hash,
             "embedder": c.scorers.embedder.sha256 if c.scorers.embedder is not None else "",
         }
-        return store.open(what | self.maker.recipe).rows({row: row for row in names}, make, on_row)
+
+        def make_if_seen(row: str) -> RowArrays:
+            try:
+                return make(row)
+            except LandmarkError:
+                if row not in (DECODER, DECODER_ORACLE):
+                    raise
+                on_row(f"{row}: no face is found in its pictures, the row stays empty")
+                return {}
+
+        return store.open(what | self.maker.recipe).rows(self._kept_as(names), make_if_seen, on_row)
+
+    def _kept_as(self, names: Sequence[str]) -> dict[str, str]:
+        """Rows that this one makes, each under its name; the decoder's say which weights, as nothing else hangs on
+        them."""
+        digest = "" if self.decoder is None else read_checkpoint_info(self.decoder).content_hash
+        kept = {}
+        for row in names:
+            if row.startswith("teacher") and not self.maker.teacher_draws:
+                continue
+            if row not in (DECODER, DECODER_ORACLE):
+                kept[row] = row
+            elif digest:
+                kept[row] = f"{row}, {digest}"
+        return kept
 
     @cached_property
     def _stage(self) -> tuple[CaptureStage, tuple[CaptureClip, ...]]:
         avatar = load_avatar(self.config.avatar, motion_space=load_motion_space().hash)
         return open_stage(self.config, AvatarRenderer(avatar, size_px=SIZE_PX))
+
+    @cached_property
+    def _painted(self) -> CaptureStage:
+        """The same stage, the head by the decoder."""
+        if self.decoder is None:
+            raise InputError("rows of a 2-D decoder need its weights")
+        stage, _ = self._stage
+        net, _ = load_decoder(self.decoder)
+        return CaptureStage(DecoderRenderer(stage.renderer.avatar, net), stage.frames)
 
     @cached_property
     def _real(self) -> tuple[list[Frames], list[Landmarks]]:
@@ -132,8 +193,9 @@ class PictureBench:
     def _motions(self, row: str, turn: int) -> list[Motion]:
         """Motion of each sequence by the sound of the one `turn` places after it."""
         stage, clips = self._stage
-        if row == ORACLE:
+        if row in (ORACLE, DECODER_ORACLE):
             return [clip.motion for clip in clips]
+        row = SERVED if row == DECODER else row
         speaking = [clips[(i + turn) % len(clips)] for i in range(len(clips))]
         sounds = self.maker.hear(
             [s.name for s in speaking], [s.sound for s in speaking], [clip.motion for clip in clips]
@@ -146,6 +208,8 @@ class PictureBench:
         stage, clips = self._stage
         if row in (H264, VP8):
             return [(through_h264 if row == H264 else through_vp8)(frames) for frames in self._real[0]]
+        if row in (DECODER, DECODER_ORACLE):
+            stage = self._painted
         return [stage.made(c.rows, m) for c, m in zip(clips, self._motions(row, turn), strict=True)]
 
     def _reconstructed(self, row: str) -> RowArrays:

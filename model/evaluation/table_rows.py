@@ -38,7 +38,7 @@ from model.motion.space import MotionSpace, load_motion_space
 from model.speech_to_motion import SpeechToMotion
 from model.training.motion_targets import load_motion
 
-__all__ = ["CONTROLS", "DETERMINISTIC", "OURS", "ROW_MEANINGS", "SERVED", "VARIED", "RowMaker", "Sound"]
+__all__ = ["CONTROLS", "DETERMINISTIC", "OURS", "ROW_MEANINGS", "SERVED", "TAUGHT", "VARIED", "RowMaker", "Sound"]
 
 SERVED: Final = "student, 2 steps, temperature 0"
 VARIED: Final = "student, 2 steps, temperature 1"
@@ -46,6 +46,7 @@ DETERMINISTIC: Final = "deterministic"
 SHUFFLED: Final = "shuffled phonemes"
 CONTROLS: Final = ("static", "energy only", "retrieval", SHUFFLED)
 TEACHER_STEPS: Final = 50
+TAUGHT: Final = f"teacher, {TEACHER_STEPS} steps, temperature 0"
 ROW_MEANINGS: Final = {
     SERVED: "what a session makes by default",
     VARIED: "what a session makes at temperature 1: samples as varied as people",
@@ -53,7 +54,7 @@ ROW_MEANINGS: Final = {
     "student, 4 steps, temperature 0": "four steps of the student",
     "student, 1 step, temperature 1": "one step, samples",
     "student, 4 steps, temperature 1": "four steps, samples",
-    f"teacher, {TEACHER_STEPS} steps, temperature 0": "what the student was distilled from",
+    TAUGHT: "what the student was distilled from",
     f"teacher, {TEACHER_STEPS} steps, temperature 1": "the same, samples",
     DETERMINISTIC: "a two-layer net on our encoder's features, least squares: no diffusion, no gate",
     SHUFFLED: "control: the served model, everything but prosody shuffled in time",

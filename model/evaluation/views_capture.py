@@ -111,10 +111,8 @@ def orbit_figures(capture: Capture, motion: NDArray[np.float32], renderer: Avata
     found: dict[int, list[float]] = {}
     for index, row in enumerate(rows):
         camera = cam_to_canonical(frames.head_to_world[index], frames.cam_to_world[index], renderer.avatar.config.space)
-        inputs = renderer.conditioner.frame_inputs_for_camera(
-            frames.motion[index], frames.rotvec[index], camera, renderer.size_px
-        )
-        head, mask = renderer.marcher.render(inputs)[..., :3], frames.head[index] > HEAD_COVERAGE
+        seen = renderer.render_head_seen_by(frames.motion[index], frames.rotvec[index], camera)
+        head, mask = seen[..., :3], frames.head[index] > HEAD_COVERAGE
         score = float(psnr(np.clip(head, 0, 1)[None], frames.head_only(index)[None, ..., :3], mask[None])[0])
         found.setdefault(round(abs(float(capture.meta["frames"][row]["cam_yaw_deg"]))), []).append(score)
     return {

@@ -18,7 +18,7 @@ from model.radiance.camera import HeadPose
 from model.radiance.serving import AvatarRenderer
 from model.results import Figure
 
-__all__ = ["SlowTurn", "still_figures", "turn_figures", "turn_once", "uneven_change"]
+__all__ = ["STEP_DEG", "SlowTurn", "still_figures", "turn_figures", "turn_once", "uneven_change"]
 
 STILL_FRAMES: Final = 50
 MOST_YAW_DEG, STEP_DEG = 20.0, 0.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -151,6 +152,20 @@ class AvatarRenderer:
         """Premultiplied RGBA (size, size, 4) of the head alone; overwritten by the next call."""
         head = self.marcher.render(self.conditioner.frame_inputs(motion, pose, self._head_px), self._rgba)
         return head if self.upscaler is None else self.upscaler(head)
+
+    def render_head_seen_by(
+        self,
+        motion: NDArray[np.float32],
+        rotvec: NDArray[np.float32],  # (3,) rad; shading and neck
+        camera_matrix: NDArray[np.float32],  # (3, 4) cam_to_canonical
+        lens: NDArray[np.floating] | None = None,  # (4,) fx, fy, cx, cy in pixels of this size; None: the avatar's
+    ) -> NDArray[np.float32]:
+        """The same at full size before a camera of one's own (measuring), in an array of its own."""
+        inputs = self.conditioner.frame_inputs_for_camera(motion, rotvec, camera_matrix, self.size_px)
+        if lens is not None:
+            fx, fy, cx, cy = (float(v) for v in lens)
+            inputs = replace(inputs, fx=fx, fy=fy, cx=cx, cy=cy)
+        return self.marcher.render(inputs)
 
     def composite(
         self, rgba: NDArray[np.float32], background: Backdrop | None = None, pose: HeadPose | None = None

@@ -9,6 +9,7 @@ import typer
 
 from stream_server.commands import (
     evaluate_ab,
+    evaluate_decoder2d,
     evaluate_identities,
     evaluate_lips,
     evaluate_marks,
@@ -180,6 +181,7 @@ def _clips(folder: Path) -> int:
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
     evaluate_ab.register(app)
+    evaluate_decoder2d.register(app)
     evaluate_identities.register(app)
     evaluate_lips.register(app)
     evaluate_marks.register(app)

@@ -18,6 +18,9 @@ def table(
     speech: Annotated[Path | None, typer.Option(help="folder of speech without video (LibriSpeech)")] = None,
     capture: Annotated[Path | None, typer.Option(help="rendered capture folder (with --ict)")] = None,
     ict: Annotated[Path | None, typer.Option(help="ICT-FaceKit: its checkout, FaceXModel folder, or npz")] = None,
+    decoder: Annotated[
+        Path | None, typer.Option(help="with --capture: weights by `train decoder2d`, for the rows without a field")
+    ] = None,
     avatar: Annotated[Path | None, typer.Option(help="an avatar of GRID's speaker (with --made-from)")] = None,
     made_from: Annotated[Path | None, typer.Option(help="the prepared clips it was made from")] = None,
     identity: Annotated[Path | None, typer.Option(help="face embedder, ONNX: MobileFaceNet or ArcFace")] = None,
@@ -29,6 +32,13 @@ def table(
     teacher_draws: Annotated[
         int, typer.Option(min=0, max=64, help="the same of the teacher; 0 leaves its rows out")
     ] = 2,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(help="compute this row alone, by its name in the table, beside those that are done; repeatable"),
+    ] = None,
+    known: Annotated[
+        Path | None, typer.Option(help="results file of an earlier run: its rows are not made again where all is equal")
+    ] = None,
     finished_only: Annotated[bool, typer.Option(help="compute nothing: the table of the rows that are done")] = False,
     face_landmarker: Annotated[
         Path | None,
@@ -48,25 +58,33 @@ def table(
     from model.evaluation.learned_metrics import LearnedMetrics
     from model.evaluation.protocols import Scorers
     from model.evaluation.row_store import RowPlace
-    from model.evaluation.table_evaluation import TableEvaluation, evaluate_table
-    from model.evaluation.table_page import table_page
+    from model.evaluation.table_evaluation import TableEvaluation, evaluate_table, known_rows
+    from model.evaluation.table_page import ALL_ROWS, table_page
     from model.face.model_files import FACE_LANDMARKER, default_cache, find_model_file
-    from model.results import write_results
+    from model.results import read_results, write_results
 
+    if decoder is not None and capture is None:
+        raise typer.BadParameter("--decoder needs --capture")
     if (capture is None) != (ict is None) or (avatar is None) != (made_from is None):
         raise typer.BadParameter("--capture needs --ict, and --avatar needs --made-from")
+    unknown = sorted(set(rows or ()) - set(ALL_ROWS))
+    if unknown:
+        raise typer.BadParameter(f"no row is called {unknown[0]!r}: {'; '.join(dict.fromkeys(ALL_ROWS))}")
+    if known is not None:
+        typer.echo(f"... {known_rows(read_results(known), work)} rows of {known}", err=True)
     torch.set_num_threads(1)
     task_file = find_model_file(
         FACE_LANDMARKER, face_landmarker, cache=default_cache(os.environ, Path.home()), download=True
     )
     config = TableEvaluation(
         grid=grid,
-        work=RowPlace(work, finished_only),
+        work=RowPlace(work, finished_only, frozenset(rows or ())),
         face_landmarker=task_file,
         others=others,
         speech=speech,
         capture=capture,
         ict=ict,
+        decoder=decoder,
         avatar=avatar,
         made_from=made_from,
         scorers=Scorers(LearnedMetrics(), FaceEmbedder(identity) if identity is not None else None),
@@ -82,6 +100,7 @@ def table(
         "--others OTHERS": others,
         "--speech SPEECH": speech,
         "--capture CAPTURE --ict ICT": capture,
+        "--decoder DECODER": decoder,
         "--avatar AVATAR --made-from TRAINED": avatar,
         "--identity ONNX": identity,
     }

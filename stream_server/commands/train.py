@@ -7,6 +7,7 @@ import typer
 from stream_server.commands import (
     train_all,
     train_avatar,
+    train_decoder2d,
     train_diffusion,
     train_motion,
     train_rendered,
@@ -32,5 +33,6 @@ def register(parent: typer.Typer) -> None:
     train_sync.register(app)
     train_rendered.register(app)
     train_avatar.register_train(app)
+    train_decoder2d.register(app)
     train_upscale.register(app)
     parent.add_typer(app, name="train")

@@ -50,8 +50,8 @@ def avatar(
         f"nerf-lipsync train avatar {chosen}{steps_given}{' --orbit ORBIT' if orbit else ''} --hold-out {hold_out}"
     )
     train_avatar(
-        _capture(capture),
-        _ict(ict),
+        capture_folder(capture),
+        ict_file(ict),
         out,
         settings,
         runs,
@@ -77,7 +77,7 @@ def capture(
     from model.training.capture_pairs import capture_motion
 
     reader = CaptureReader.open(source)
-    motion = capture_motion(_ict(ict), source)
+    motion = capture_motion(ict_file(ict), source)
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "motion.npz", m=motion, names=np.array([f["file"] for f in reader.meta["frames"]]))
     for split in ("train", "sequence", "novel"):
@@ -88,11 +88,13 @@ def _report(line: dict[str, float]) -> None:
     typer.echo(f"step {line['step']:.0f}  loss {line['loss']:.5f}  PSNR {line['psnr']:.2f} dB  {line['wall_s']:.0f} s")
 
 
-def _capture(given: Path | None) -> Path:
+def capture_folder(given: Path | None) -> Path:
+    """The capture folder that was given, or that of `NERF_LIPSYNC_DATA`."""
     return given or _data("capture", "--capture")
 
 
-def _ict(given: Path | None) -> Path:
+def ict_file(given: Path | None) -> Path:
+    """The ICT-FaceKit arrays that were given, or those of `NERF_LIPSYNC_DATA`."""
     return given or _data("ict_facekit/ict_facekit.npz", "--ict")
 
 

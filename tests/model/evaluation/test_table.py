@@ -8,14 +8,25 @@ import numpy as np
 import pytest
 
 from model.errors import DataError, InputError
+from model.evaluation.reconstruction import ReconstructionEvaluation
 from model.evaluation.row_store import RowArrays, RowPlace, RowStore
 from model.evaluation.table_committed import COMMITTED, committed_figures
+from model.evaluation.table_evaluation import known_rows
 from model.evaluation.table_figures import difference_figures, f1_difference, f1_of, row_slug, set_figures
 from model.evaluation.table_motion import CLOSURE_HITS, MOTION_COLUMNS
 from model.evaluation.table_page import table_page, verdict
-from model.evaluation.table_pictures import PICTURE_COLUMNS, through_vp8
+from model.evaluation.table_pictures import (
+    DECODER,
+    DECODER_ORACLE,
+    PICTURE_COLUMNS,
+    PICTURE_ROWS,
+    PictureBench,
+    through_vp8,
+)
 from model.evaluation.table_rows import CONTROLS, ROW_MEANINGS, SAMPLERS, SERVED, RowMaker
-from model.results import Figure, new_results, read_results
+from model.face.landmarks import LandmarkError
+from model.radiance.decoder2d import Decoder2d, Decoder2dConfig, save_decoder
+from model.results import Figure, new_results, read_results, write_results
 from tests.support.made_speech import made_speech
 
 ROOT = Path(__file__).parents[3]
@@ -52,6 +63,37 @@ def test_what_is_not_done_is_left_out_when_nothing_may_be_computed(tmp_path: Pat
     RowStore(tmp_path, {}).row("static", lambda: {"x": np.zeros(1)})
     found = RowPlace(tmp_path, finished_only=True).open({}).rows({"a": "a", "static": "static"}, lambda _: {})
     assert list(found) == ["static"]
+
+
+def test_only_the_rows_that_were_asked_for_are_made_beside_those_that_are_done(tmp_path: Path) -> None:
+    RowStore(tmp_path, {}).row("static", lambda: {"x": np.zeros(1)})
+    made: list[str] = []
+
+    def make(name: str) -> RowArrays:
+        made.append(name)
+        return {"x": np.ones(1)}
+
+    names = {row: row for row in ("static", "retrieval", "oracle motion")}
+    found = RowPlace(tmp_path, only=frozenset(["oracle motion"])).open({}).rows(names, make)
+    assert (list(found), made) == (["static", "oracle motion"], ["oracle motion"])
+
+
+def test_a_later_run_takes_its_rows_from_the_results_file(tmp_path: Path) -> None:
+    """Packed, written, read and laid out elsewhere they are the same rows of the same recipe; kept ones stay."""
+    place, recipe = RowPlace(tmp_path / "here"), {"clips": ("a", "b"), "draws": 4}
+    values = {"psnr": np.array([1.25, np.nan]), CLOSURE_HITS: np.array([[1, 0, 2], [3, 1, 0]], np.int64)}
+    place.open(recipe).row("static", lambda: values)
+    write_results(tmp_path / "r.json", new_results({}, command="c", data="d", details={"rows": place.packed()}))
+    there = tmp_path / "there"
+    RowPlace(there).open({"clips": ("a",), "draws": 4}).row("static", lambda: {"psnr": np.zeros(1)})
+    assert known_rows(read_results(tmp_path / "r.json"), there) == 1
+    assert known_rows(read_results(tmp_path / "r.json"), there) == 0
+    found = RowPlace(there, finished_only=True).open(recipe).rows({"static": "static"}, lambda _: {})
+    for name, wanted in values.items():
+        np.testing.assert_array_equal(found["static"][name], wanted)
+        assert found["static"][name].dtype == wanted.dtype
+    with pytest.raises(DataError, match="hold no rows of a table"):
+        known_rows(new_results({}, command="c", data="d"), there)
 
 
 def test_a_damaged_row_is_named(tmp_path: Path) -> None:
@@ -101,9 +143,59 @@ def test_the_page_lists_where_ours_is_behind_and_what_is_not_there(tmp_path: Pat
     assert "other data and other judges than below" in page
     assert "| VoxCeleb2 | NeRF-LipSync | 2.75 | 0.56 | 18.32 | 3.01 | 9.06 | 5.86 | 4.64 | 4.81 |" in page
     assert "`ablation.json` is not there" in page and "Rendered capture" not in page
-    assert "no 2-D decoder was trained" in table_page(
-        new_results({}, command="c", data="d"), ROOT / "benchmarks/results"
-    )
+
+
+def test_the_page_sets_the_decoder_beside_the_field(tmp_path: Path) -> None:
+    """The first ablation: both figures in the field's unit, or a line that says what is missing."""
+    none = new_results({}, command="c", data="d")
+    write_results(tmp_path / "ablation.json", none)
+    assert "`decoder2d.json` is not there" in table_page(none, tmp_path)
+    figures = {
+        f"{who}.turn_head_psnr_15_20deg": Figure(value=value, unit="dB", better="higher")
+        for who, value in (("field", 33.5), ("decoder", 28.25))
+    }
+    write_results(tmp_path / "decoder2d.json", new_results(figures, command="c", data="d"))
+    cross = {
+        f"capture_cross.{row_slug(row)}.lmd_cross": Figure(value=value, unit="px", better="lower")
+        for row, value in ((SERVED, 1.3), (DECODER, 1.5))
+    }
+    page = table_page(new_results(cross, command="c", data="d"), tmp_path)
+    assert "turned by 15 to 20 degrees 33.5 to 28.2 dB; cross-generation, LMD 1.30 to 1.50 px" in page
+
+
+def test_a_decoder_has_rows_where_its_weights_are_given_and_its_own_name_there(tmp_path: Path) -> None:
+    weights = tmp_path / "d.safetensors"
+    save_decoder(weights, Decoder2d(Decoder2dConfig(hidden=4, channels=(4, 4))), {})
+    config = ReconstructionEvaluation(face_landmarker=tmp_path / "face.task")
+    maker = RowMaker(Path("nowhere"), teacher_draws=0)
+    without = PictureBench("capture", config, maker)._kept_as(PICTURE_ROWS)
+    assert without == {row: row for row in PICTURE_ROWS if "decoder" not in row and "teacher" not in row}
+    given = PictureBench("capture", config, maker, weights)._kept_as(PICTURE_ROWS)
+    assert set(given) - set(without) == {DECODER, DECODER_ORACLE}
+    save_decoder(weights, Decoder2d(Decoder2dConfig(hidden=4, channels=(4, 4))), {})  # trained anew
+    assert given[DECODER] != PictureBench("capture", config, maker, weights)._kept_as([DECODER])[DECODER]
+
+
+def test_a_decoder_whose_pictures_show_no_face_has_an_empty_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained for a few steps it paints a blur. Of the field's rows a lost face is an error."""
+    weights = tmp_path / "d.safetensors"
+    save_decoder(weights, Decoder2d(Decoder2dConfig(hidden=4, channels=(4, 4))), {})
+    monkeypatch.setattr(RowMaker, "_train_keys", [])
+    config = ReconstructionEvaluation(face_landmarker=tmp_path / "face.task")
+    bench = PictureBench("capture", config, RowMaker(tmp_path, teacher_draws=0), weights)
+
+    def blind(_: str) -> RowArrays:
+        raise LandmarkError("no face found")
+
+    told: list[str] = []
+    found = bench._rows(RowPlace(tmp_path / "rows"), [DECODER], "own sound", blind, told.append)
+    assert found == {DECODER: {}} and "no face is found" in told[-1]
+    again = bench._rows(RowPlace(tmp_path / "rows", finished_only=True), [DECODER], "own sound", blind, told.append)
+    assert again == {DECODER: {}} and set_figures("capture", again, PICTURE_COLUMNS) == {}
+    with pytest.raises(LandmarkError):
+        bench._rows(RowPlace(tmp_path / "rows"), [SERVED], "own sound", blind, told.append)
 
 
 def test_offsets_and_missing_intervals_are_no_verdict() -> None:
