@@ -205,6 +205,7 @@ def test_an_assistants_stream_passes_both_ways(tmp_path: Path) -> None:
     assert view.asked == [(THERE, "speak")]
 
 
+@pytest.mark.nightly
 def test_a_replicas_processes_serve_its_node_and_end_with_it(tmp_path: Path) -> None:
     """The folder is there while its holder lives; a killed one leaves a folder that the next look removes."""
     code = (
