@@ -28,6 +28,8 @@ from stream_server.serve import with_record_folder
 __all__ = ["AvatarWorker"]
 
 _ASK_S = 1.0
+_AGENT_S = 180.0
+"""For the node's agent to start; what keeps it from starting (a port in use) is then this replica's error too."""
 _AVATARS = 8
 """Avatars whose replica Serve remembers; the engine's own shelf keeps as many as its memory takes."""
 
@@ -47,7 +49,7 @@ class AvatarWorker:
         folder = node_folder(self._node) / home.replica
         self._processes = Processes(own, folder, ("engine", "worker"))
         self._pool = WorkerPool([WorkerClient(folder / f"worker-{number}.sock") for number in range(own.workers)])
-        ensure_agent(self._node, config_json)
+        ray.get(ensure_agent(self._node, config_json).about.remote(), timeout=_AGENT_S)
         while not self._processes.wait_ready(1.0):  # Serve has a thread for this class
             self.check_processes()
 

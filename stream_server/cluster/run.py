@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import GetTimeoutError, RayError
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ApplicationStatus
 
@@ -126,18 +127,22 @@ def _serve(config: ServerConfig, settings: ClusterSettings, stop: threading.Even
 
 
 def _announce(config: ServerConfig, agent: Any) -> bool:
-    """Print the ready line, if a worker of this cluster answers."""
-    url = str(ray.get(agent.about.remote(), timeout=_END_S)["url"])
-    for other in _agents():
-        for status in ray.get(other.statuses.remote(), timeout=_END_S).values():
-            if status["avatar"] is not None:
-                host, _, port = url.rpartition("//")[2].rpartition(":")
-                line = ready_line((host.strip("[]"), port), status["avatar"], config.size)
-                ends = [str(ray.get(one.about.remote(), timeout=_END_S)["url"]) for one in _agents()]
-                sys.stdout.write(f"{line} ingresses={','.join(sorted(ends))}\n")
-                sys.stdout.flush()
-                return True
-    return False
+    """Print the ready line, if this node's front and a worker of this cluster answer."""
+    agents = _agents()
+    try:
+        url = str(ray.get(agent.about.remote(), timeout=_END_S)["url"])
+        ends = [str(about["url"]) for about in ray.get([one.about.remote() for one in agents], timeout=_END_S)]
+        found = ray.get([one.statuses.remote() for one in agents], timeout=_END_S)
+    except GetTimeoutError:
+        return False
+    loaded = [s for statuses in found for s in statuses.values() if s["avatar"] is not None]
+    if not loaded:
+        return False
+    host, _, port = url.rpartition("//")[2].rpartition(":")
+    line = ready_line((host.strip("[]"), port), loaded[0]["avatar"], config.size)
+    sys.stdout.write(f"{line} ingresses={','.join(sorted(ends))}\n")
+    sys.stdout.flush()
+    return True
 
 
 def _agents() -> list[Any]:
@@ -152,7 +157,7 @@ def _end_agents_of_other_settings(config_json: str) -> None:
             if ray.get(agent.about.remote(), timeout=_END_S)["digest"] == digest(config_json):
                 continue
             ray.get(agent.stop.remote(), timeout=_END_S)
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             log.warning("an agent of an earlier run does not answer: %s", type(error).__name__)
         ray.kill(agent)
 
