@@ -27,6 +27,7 @@ from stream_server.bench.returning import MISSED_S, ReturningCaller
 from stream_server.bench.voice import Microphone, made_voice
 from tests.stream_server.ray_cluster import (
     LocalNodes,
+    callers_first,
     cluster_server,
     ingresses,
     node_of,
@@ -159,11 +160,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench = Bench(options.missed)
 
     def fixed(server: ServerProcess, nodes: LocalNodes) -> None:
-        asyncio.run(bench.ingress(server))
-        asyncio.run(bench.killed_node(server, nodes))
+        with callers_first():
+            asyncio.run(bench.ingress(server))
+            asyncio.run(bench.killed_node(server, nodes))
 
     def scaled(server: ServerProcess, nodes: LocalNodes) -> None:
-        with nodes.connected():
+        with nodes.connected(), callers_first():
             asyncio.run(bench.scaling(server.url))
 
     on_two_nodes(("--min-replicas", "2", "--max-replicas", "2"), fixed)

@@ -214,7 +214,7 @@ class Supervisor:
 
     def _announce(self, avatar: dict[str, Any]) -> None:
         assert self._address is not None
-        sys.stdout.write(ready_line(self._address, avatar, self._asked_size) + "\n")
+        sys.stdout.write(ready_line(url_of(self._address), avatar, self._asked_size) + "\n")
         sys.stdout.flush()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -319,10 +319,10 @@ def url_of(address: tuple[Any, ...]) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def ready_line(address: tuple[Any, ...], avatar: dict[str, Any], asked_size: int) -> str:
+def ready_line(url: str, avatar: dict[str, Any], asked_size: int) -> str:
     """What `serve` prints once it takes sessions."""
     line = (
-        f"ready {url_of(address)} avatar={avatar['name']} size={avatar['size']} "
+        f"ready {url} avatar={avatar['name']} size={avatar['size']} "
         f"isa={avatar['instruction_set']} fps={avatar['held_fps']:.0f}"
     )
     if avatar["size"] != asked_size:

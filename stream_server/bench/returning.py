@@ -145,4 +145,7 @@ class ReturningCaller:
                 self._known = False
             await fresh.drop()
             return None
+        except asyncio.CancelledError:
+            await fresh.close()
+            raise
         return fresh

@@ -138,8 +138,7 @@ def _announce(config: ServerConfig, agent: Any) -> bool:
     loaded = [s for statuses in found for s in statuses.values() if s["avatar"] is not None]
     if not loaded:
         return False
-    host, _, port = url.rpartition("//")[2].rpartition(":")
-    line = ready_line((host.strip("[]"), port), loaded[0]["avatar"], config.size)
+    line = ready_line(url, loaded[0]["avatar"], config.size)
     sys.stdout.write(f"{line} ingresses={','.join(sorted(ends))}\n")
     sys.stdout.flush()
     return True

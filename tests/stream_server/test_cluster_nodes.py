@@ -14,7 +14,15 @@ pytest.importorskip("ray", reason="Ray is in the extra cluster: pip install 'ner
 
 from stream_server.bench.returning import ReturningCaller
 from stream_server.bench.voice import Microphone, made_voice
-from tests.stream_server.ray_cluster import LocalNodes, cluster_server, ingresses, node_of, replica_states, until
+from tests.stream_server.ray_cluster import (
+    LocalNodes,
+    callers_first,
+    cluster_server,
+    ingresses,
+    node_of,
+    replica_states,
+    until,
+)
 from tests.stream_server.server_calls import Assistant, tone
 from tests.stream_server.server_process import FAKE, ServerProcess
 
@@ -50,7 +58,7 @@ def nodes() -> Iterator[LocalNodes]:
 
 def test_calls_on_two_nodes_and_what_a_dead_node_does_to_them(nodes: LocalNodes) -> None:
     arguments = ("--no-standby", "--size", "128", "--max-sessions", "4", "--min-replicas", "2", "--max-replicas", "2")
-    with cluster_server(nodes, *arguments, pipeline=FAKE) as server:
+    with cluster_server(nodes, *arguments, pipeline=FAKE) as server, callers_first():
         asyncio.run(_any_ingress_serves_any_session(ingresses(server)))
         asyncio.run(_assistants_and_rooms(ingresses(server)))
         asyncio.run(_a_killed_node(server, nodes))
@@ -150,7 +158,7 @@ def test_workers_come_and_go_without_ending_a_call(nodes: LocalNodes) -> None:
     the one that Serve chooses to end waits for its call."""
     arguments = ("--no-standby", "--size", "128", "--max-sessions", "4", "--min-replicas", "1", "--max-replicas", "2")
     delays = ("--upscale-delay", "1", "--downscale-delay", "3")
-    with cluster_server(nodes, *arguments, *delays, pipeline=FAKE) as server, nodes.connected():
+    with cluster_server(nodes, *arguments, *delays, pipeline=FAKE) as server, nodes.connected(), callers_first():
         asyncio.run(_scale(server.url))
 
 
