@@ -22,7 +22,7 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.results import Figure, new_results, write_results
+from model.results import Figure, new_results, read_results, write_results
 from stream_server.bench.returning import MISSED_S, ReturningCaller
 from stream_server.bench.voice import Microphone, made_voice
 from tests.stream_server.ray_cluster import (
@@ -155,9 +155,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--missed", type=float, default=MISSED_S, help="seconds without heartbeat that mean it is gone")
+    parser.add_argument("--part", choices=("all", "scale", "kill"), default="all", help="others stay in the file")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     bench = Bench(options.missed)
+    if options.part != "all" and options.json is not None and options.json.exists():
+        bench.figures |= read_results(options.json).figures
 
     def fixed(server: ServerProcess, nodes: LocalNodes) -> None:
         with callers_first():
@@ -168,18 +171,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         with nodes.connected(), callers_first():
             asyncio.run(bench.scaling(server.url))
 
-    on_two_nodes(("--min-replicas", "2", "--max-replicas", "2"), fixed)
-    delays = ("--upscale-delay", "1", "--downscale-delay", "3")
-    on_two_nodes(("--min-replicas", "1", "--max-replicas", "2", *delays), scaled)
+    if options.part != "kill":
+        delays = ("--upscale-delay", "1", "--downscale-delay", "3")
+        on_two_nodes(("--min-replicas", "1", "--max-replicas", "2", *delays), scaled)
+    if options.part != "scale":
+        on_two_nodes(("--min-replicas", "2", "--max-replicas", "2"), fixed)
     if options.json is not None:
-        write_results(
-            options.json,
-            new_results(
-                bench.figures,
-                command=f"python benchmarks/bench_cluster.py --missed {options.missed:g}",
-                data="two Ray nodes, stand-in engine and four aiortc callers on one machine; other programs ran on it",
-            ),
-        )
+        data = "two Ray nodes, stand-in engine and four aiortc callers on one machine; other programs ran on it"
+        command = f"python benchmarks/bench_cluster.py --missed {options.missed:g}"
+        write_results(options.json, new_results(bench.figures, command=command, data=data))
     return 0
 
 

@@ -114,7 +114,7 @@ def replica_states() -> dict[str, int]:
     from ray import serve
 
     app = serve.status().applications["nerf-lipsync"]
-    return {str(state.value): count for state, count in app.deployments["AvatarWorker"].replica_states.items()}
+    return {str(state): count for state, count in app.deployments["AvatarWorker"].replica_states.items()}
 
 
 async def until(condition: Callable[[], bool], timeout_s: float) -> None:
