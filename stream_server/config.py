@@ -37,7 +37,8 @@ class ServerConfig:
     to be measured), `standby` keeps a second engine ready to take over.
     `record` is the folder where every session is recorded. `pipeline` is for tests only:
     "module:attribute" of a class with the interface of `model.pipeline.AvatarPipeline`. None, the default, means
-    the trained avatar.
+    the trained avatar. `cluster`: this is a front that reaches workers on all nodes through its node's agent;
+    `session_prefix` is what ids of this worker's sessions begin with (see `stream_server.cluster.names`).
     """
 
     host: str = "127.0.0.1"
@@ -87,6 +88,8 @@ class ServerConfig:
     record: str | None = None
     record_quota_mb: int = 10_000
     connect_timeout_s: float = 15.0
+    cluster: bool = False
+    session_prefix: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

@@ -56,6 +56,7 @@ def diagnose(*, data_folder: Path | None, measure: bool, model_cache: Path | Non
         _kernel_library,
         _triton,
         _cupy,
+        _ray,
         _chromium,
         _ffmpeg,
         lambda: _face_landmarker(data_folder, model_cache),
@@ -136,6 +137,16 @@ def _cupy() -> Finding:
             "cupy", "note", f"{cupy.__version__}, no device ({type(error).__name__})", "none needed on a CPU"
         )
     return Finding("cupy", "ok", f"{cupy.__version__}, {devices} CUDA devices")
+
+
+def _ray() -> Finding:
+    remedy = "needed by `serve --cluster` and `prepare` on Ray only: pip install 'nerf-lipsync[cluster]'"
+    version = _version("ray")
+    if version is None:
+        return Finding("ray", "note", "not installed", remedy)
+    if importlib.util.find_spec("ray.serve") is None:
+        return Finding("ray", "note", f"{version} without Serve", remedy)
+    return Finding("ray", "ok", version)
 
 
 def _chromium() -> Finding:

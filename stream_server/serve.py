@@ -23,10 +23,11 @@ import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from stream_server.avatar_folders import Catalogue
 from stream_server.config import ServerConfig
@@ -34,10 +35,22 @@ from stream_server.engine import protocol
 from stream_server.errors import EngineLostError, ProtocolError, ServerConfigError
 from stream_server.log_setup import set_up_logging
 
-__all__ = ["EXIT_CONFIG", "Supervisor", "run_server"]
+__all__ = [
+    "ALL_ROLES",
+    "EXIT_CONFIG",
+    "Role",
+    "Supervisor",
+    "bind",
+    "ready_line",
+    "run_server",
+    "url_of",
+    "with_record_folder",
+]
 
 log = logging.getLogger(__name__)
 
+Role = Literal["engine", "worker", "front"]
+ALL_ROLES: tuple[Role, ...] = ("engine", "worker", "front")
 EXIT_CONFIG = 2
 _EXIT_CANNOT_LOAD = 3  # stream_server.engine.__main__.EXIT_CANNOT_LOAD
 _WATCH_S = 0.1
@@ -56,9 +69,9 @@ def run_server(config: ServerConfig) -> int:
     set_up_logging("serve", config.log_level, config.log_format)
     try:
         Catalogue.find(config.avatar, config.avatars, config.backgrounds)
-        config = _with_record_folder(config)
-        listener = _bind(config.host, config.port, "--port")
-        metrics = _bind("127.0.0.1", config.metrics_port, "--metrics-port") if config.metrics_port else None
+        config = with_record_folder(config)
+        listener = bind(config.host, config.port, "--port")
+        metrics = bind("127.0.0.1", config.metrics_port, "--metrics-port") if config.metrics_port else None
     except ServerConfigError as error:
         sys.stderr.write(f"nerf-lipsync: {error}\n")
         return EXIT_CONFIG
@@ -70,7 +83,7 @@ def run_server(config: ServerConfig) -> int:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-def _with_record_folder(config: ServerConfig) -> ServerConfig:
+def with_record_folder(config: ServerConfig) -> ServerConfig:
     """The config with an absolute folder for recordings that exists and can be written, if any are made."""
     if config.record is None:
         return config
@@ -86,7 +99,12 @@ def _with_record_folder(config: ServerConfig) -> ServerConfig:
     return dataclasses.replace(config, record=str(folder))
 
 
-def _bind(host: str, port: int, option: str) -> socket.socket:
+def bind(host: str, port: int, option: str) -> socket.socket:
+    """A listening socket that children inherit.
+
+    Raises:
+        ServerConfigError: It cannot be had; the message names `option`.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,28 +137,52 @@ def _spawn(child: _Child) -> subprocess.Popen[bytes]:
 
 
 class Supervisor:
-    """Keeps engine, workers and front running."""
+    """Keeps engine, workers and front running, or those `roles` of them; without a `listener` there is no front."""
 
     def __init__(
-        self, config: ServerConfig, listener: socket.socket, run_dir: Path, metrics: socket.socket | None = None
+        self,
+        config: ServerConfig,
+        listener: socket.socket | None,
+        run_dir: Path,
+        metrics: socket.socket | None = None,
+        *,
+        roles: Collection[Role] = ALL_ROLES,
     ) -> None:
         self._config = config
         self._asked_size = config.size
-        self._address = listener.getsockname()
+        self._address = None if listener is None else listener.getsockname()
         self._run_dir = run_dir
         self._stop = threading.Event()
         pid = str(os.getpid())
-        descriptors = (listener.fileno(),) if metrics is None else (listener.fileno(), metrics.fileno())
         self._engine = _Child("engine", "engine", [str(run_dir / "engine.sock"), pid])
-        workers = [_Child(f"worker-{n}", "worker", [str(run_dir), pid, str(n)]) for n in range(config.workers)]
-        front = _Child("front", "front", [str(run_dir), pid, *map(str, descriptors)], descriptors)
-        self._children = [self._engine, *workers, front]
         self._standby: subprocess.Popen[bytes] | None = None
         self._standby_at_s = math.inf
+        self._workers = config.workers if "worker" in roles else 0
+        self._children = [self._engine] if "engine" in roles else []
+        for n in range(self._workers):
+            self._children.append(_Child(f"worker-{n}", "worker", [str(run_dir), pid, str(n)]))
+        if "front" in roles and listener is not None:
+            descriptors = tuple(sock.fileno() for sock in (listener, metrics) if sock is not None)
+            self._children.append(_Child("front", "front", [str(run_dir), pid, *map(str, descriptors)], descriptors))
 
     def run(self) -> int:
-        """Start, announce, watch; returns the exit code."""
+        """Start, announce, watch until Ctrl-C or SIGTERM; returns the exit code."""
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return self.watch(self._announce)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """Let `watch` end, from any thread."""
+        self._stop.set()
+
+    def watch(self, on_ready: Callable[[dict[str, Any]], None]) -> int:
+        """Start, and keep running until `stop`; the exit code. `on_ready` gets the avatar that is served, once.
+
+        The system ends the children with the thread that calls this.
+        """
         announced = False
         turn = 0
         try:
@@ -153,21 +195,27 @@ class Supervisor:
                 turn += 1
                 if not announced and (avatar := self._ready_avatar()) is not None:
                     announced = True
-                    # another engine need not measure again what this machine holds
-                    self._config = dataclasses.replace(
-                        self._config, size=int(avatar["size"]), exact_size=True, step_ms=float(avatar["step_ms"])
-                    )
-                    self._standby_at_s = time.monotonic() + _STANDBY_AFTER_S
-                    sys.stdout.write(self._ready_line(avatar) + "\n")
-                    sys.stdout.flush()
+                    self._has_become_ready(avatar)
+                    on_ready(avatar)
                 elif announced and turn % _ASK_EVERY == 0:
                     self._end_stuck_engine()
                     self._stand_by()
             return 0
         finally:
             self._end_all()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+
+    def _has_become_ready(self, avatar: dict[str, Any]) -> None:
+        """Another engine need not measure again what this machine holds, and may begin to stand by."""
+        if avatar:
+            self._config = dataclasses.replace(
+                self._config, size=int(avatar["size"]), exact_size=True, step_ms=float(avatar["step_ms"])
+            )
+            self._standby_at_s = time.monotonic() + _STANDBY_AFTER_S
+
+    def _announce(self, avatar: dict[str, Any]) -> None:
+        assert self._address is not None
+        sys.stdout.write(ready_line(url_of(self._address), avatar, self._asked_size) + "\n")
+        sys.stdout.flush()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop.set()
@@ -214,7 +262,7 @@ class Supervisor:
 
     def _end_stuck_engine(self) -> None:
         """An engine that hangs is as bad as one that ended, and is not started again until it has."""
-        for number in range(self._config.workers):
+        for number in range(self._workers):
             status = self._ask_worker(number)
             if status is not None and status.get("stuck_s", 0.0) > _STUCK_S and self._engine.process is not None:
                 log.warning("the engine has not answered for %.0f s; ending it", status["stuck_s"])
@@ -233,30 +281,20 @@ class Supervisor:
             return None
 
     def _ready_avatar(self) -> dict[str, Any] | None:
-        """What the engine serves, once all workers have it and the front answers."""
-        answers = [self._ask_worker(number) for number in range(self._config.workers)]
+        """What the engine serves, once all workers have it and the front answers; {} where there are no workers."""
+        answers = [self._ask_worker(number) for number in range(self._workers)]
         avatars = [None if answer is None else answer.get("avatar") for answer in answers]
         if any(avatar is None for avatar in avatars):
             return None
-        try:
-            with socket.create_connection(self._address[:2], timeout=1.0) as http:
-                http.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                if not http.recv(64):
-                    return None
-        except OSError:
-            return None
-        return avatars[0]
-
-    def _ready_line(self, avatar: dict[str, Any]) -> str:
-        host, port = self._address[:2]
-        host = f"[{host}]" if ":" in host else host
-        line = (
-            f"ready http://{host}:{port} avatar={avatar['name']} size={avatar['size']} "
-            f"isa={avatar['instruction_set']} fps={avatar['held_fps']:.0f}"
-        )
-        if avatar["size"] != self._asked_size:
-            line += f" (this machine does not hold {avatar['fps']} fps at {self._asked_size})"
-        return line
+        if self._address is not None:
+            try:
+                with socket.create_connection(self._address[:2], timeout=1.0) as http:
+                    http.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                    if not http.recv(64):
+                        return None
+            except OSError:
+                return None
+        return avatars[0] if avatars else {}
 
     def _end_all(self) -> None:
         if self._standby is not None:
@@ -273,3 +311,20 @@ class Supervisor:
                 log.warning("the %s process does not end; killing it", child.name)
                 child.process.kill()
                 child.process.wait()
+
+
+def url_of(address: tuple[Any, ...]) -> str:
+    """The URL of a listening socket's address."""
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def ready_line(url: str, avatar: dict[str, Any], asked_size: int) -> str:
+    """What `serve` prints once it takes sessions."""
+    line = (
+        f"ready {url} avatar={avatar['name']} size={avatar['size']} "
+        f"isa={avatar['instruction_set']} fps={avatar['held_fps']:.0f}"
+    )
+    if avatar["size"] != asked_size:
+        line += f" (this machine does not hold {avatar['fps']} fps at {asked_size})"
+    return line

@@ -6,6 +6,8 @@ import { decode } from "./events.js";
 const GATHERING_MS = 1500;
 const CONNECTING_MS = 15000;
 const GIVE_UP_MS = 3000; // "disconnected" may heal by itself
+const HEARTBEAT_MS = 1000; // how often the server reports on the events channel
+const MISSED_MS = 3000;
 
 /**
  * @typedef {object} Handlers
@@ -33,6 +35,7 @@ export class AvatarPeer {
     /** @type {Session | null} */ this.session = null;
     this.closed = false;
     this.timer = 0;
+    this.heartbeat = 0;
   }
 
   /**
@@ -61,6 +64,7 @@ export class AvatarPeer {
     if (this.closed) return this.#forget();
     await connection.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     await this.#connected();
+    if (answer.ingresses) this.#listenForHeartbeat();
     connection.addEventListener("connectionstatechange", () => this.#watch());
     this.#watch();
   }
@@ -95,6 +99,21 @@ export class AvatarPeer {
   leave() {
     this.closed = true;
     clearTimeout(this.timer);
+    clearInterval(this.heartbeat);
+  }
+
+  /** In a cluster others can take over: a server that is gone is noticed long before ICE does. */
+  #listenForHeartbeat() {
+    let heard = performance.now();
+    let looked = heard;
+    this.channel.addEventListener("message", () => { heard = performance.now(); });
+    this.heartbeat = setInterval(() => {
+      const now = performance.now();
+      const slept = now - looked > 2 * HEARTBEAT_MS; // this page itself stood still
+      looked = now;
+      if (slept) heard = now;
+      else if (now - heard > MISSED_MS) this.#lost();
+    }, HEARTBEAT_MS);
   }
 
   /** @param {string} data */

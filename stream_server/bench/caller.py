@@ -88,6 +88,7 @@ class Caller:
         self.reports: dict[str, list[Any]] = {}
         self.offered_ns = 0
         self.ended: str | None = None
+        self.answer: dict[str, Any] = {}
         self._token = token
         self._through = (offer_through, answer_through)
         self._session: str | None = None
@@ -107,8 +108,8 @@ class Caller:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def call(self) -> None:
-        """Offer, and take the answer.
+    async def call(self, path: str = "/v1/sessions", *, timeout_s: float = 20.0, **more: Any) -> None:
+        """Offer, and take the answer. `more` are further members of the offer; `path` may be a session's `resume`.
 
         Raises:
             RefusedError: The server answered with an error.
@@ -117,11 +118,12 @@ class Caller:
         await self._connection.setLocalDescription(await self._connection.createOffer())
         offer = self._through[0](self._connection.localDescription.sdp)
         self.offered_ns = time.monotonic_ns()
-        body = json.dumps({"sdp": offer, "type": "offer"})
-        reply = await post(f"{self.url}/v1/sessions", body, content_type="application/json", token=self._token)
-        answer = json.loads(reply.body)
-        self._session = str(answer["id"])
-        description = RTCSessionDescription(self._through[1](str(answer["sdp"])), "answer")
+        body = json.dumps({"sdp": offer, "type": "offer"} | more)
+        url = self.url + path
+        reply = await post(url, body, content_type="application/json", token=self._token, timeout_s=timeout_s)
+        self.answer = json.loads(reply.body)
+        self._session = str(self.answer["id"])
+        description = RTCSessionDescription(self._through[1](str(self.answer["sdp"])), "answer")
         await self._connection.setRemoteDescription(description)
 
     async def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -162,6 +164,11 @@ class Caller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._connection.close()
+
+    async def drop(self) -> None:
+        """End the connection but not the session, which another connection may have now; idempotent."""
+        self._session = None
+        await self.close()
 
     def _on_message(self, message: str | bytes) -> None:
         try:

@@ -23,14 +23,16 @@ class Reply:
     body: str
 
 
-async def post(url: str, body: str, *, content_type: str, token: str | None = None) -> Reply:
+async def post(
+    url: str, body: str, *, content_type: str, token: str | None = None, timeout_s: float = _TIMEOUT_S
+) -> Reply:
     """POST `body`.
 
     Raises:
         RefusedError: The answer's status is 400 or more.
         BenchError: There is no answer.
     """
-    return await asyncio.to_thread(_request, url, "POST", body.encode(), content_type, token)
+    return await asyncio.to_thread(_request, url, "POST", body.encode(), content_type, token, timeout_s)
 
 
 async def delete(url: str, token: str | None = None) -> None:
@@ -41,7 +43,14 @@ async def delete(url: str, token: str | None = None) -> None:
         return
 
 
-def _request(url: str, method: str, body: bytes | None, content_type: str | None, token: str | None) -> Reply:
+def _request(
+    url: str,
+    method: str,
+    body: bytes | None,
+    content_type: str | None,
+    token: str | None,
+    timeout_s: float = _TIMEOUT_S,
+) -> Reply:
     if not url.startswith(("http://", "https://")):
         raise BenchError(f"need a URL that begins with http:// or https://, got {url!r}")
     request = urllib.request.Request(url, data=body, method=method)
@@ -51,7 +60,7 @@ def _request(url: str, method: str, body: bytes | None, content_type: str | None
         request.add_header("Authorization", f"Bearer {token}")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=_TIMEOUT_S) as answer:
+        with opener.open(request, timeout=timeout_s) as answer:
             return Reply(answer.status, answer.headers.get("Location"), answer.read().decode())
     except urllib.error.HTTPError as error:
         with error:

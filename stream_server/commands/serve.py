@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Annotated
 
 import typer
 
 from kernels.native import cpu_info
+from stream_server.cluster.settings import ClusterSettings
 from stream_server.commands.encoder import Models, Whisper, whisper_path
 from stream_server.commands.render import mark_instance
 from stream_server.config import ServerConfig
 from stream_server.errors import ServerConfigError
 
 _NETWORK, _VOICES, _HONEST, _OPERATION = "network", "voices for /speech", "marks and consent", "operation"
+_CLUSTER = "cluster"
 
 
 def serve(
@@ -99,6 +102,25 @@ def serve(
         str, typer.Option(help="DEBUG, INFO, WARNING or ERROR", rich_help_panel=_OPERATION)
     ] = "WARNING",
     log_format: Annotated[str, typer.Option(help="text or json", rich_help_panel=_OPERATION)] = "text",
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster", help="avatar workers on a Ray cluster; see docs/scaling.md", rich_help_panel=_CLUSTER
+        ),
+    ] = False,
+    cluster_address: Annotated[
+        str, typer.Option(help="Ray's address; auto: the cluster this node is in", rich_help_panel=_CLUSTER)
+    ] = "auto",
+    min_replicas: Annotated[int, typer.Option(help="avatar workers at least", rich_help_panel=_CLUSTER)] = 1,
+    max_replicas: Annotated[int, typer.Option(help="avatar workers at most", rich_help_panel=_CLUSTER)] = 1,
+    replica_cpus: Annotated[float, typer.Option(help="CPUs of an avatar worker", rich_help_panel=_CLUSTER)] = 1.0,
+    replica_gpus: Annotated[float, typer.Option(help="GPUs of an avatar worker", rich_help_panel=_CLUSTER)] = 0.0,
+    upscale_delay: Annotated[
+        float, typer.Option(help="seconds of load before a worker is added", rich_help_panel=_CLUSTER)
+    ] = 5.0,
+    downscale_delay: Annotated[
+        float, typer.Option(help="seconds of too little load before one goes", rich_help_panel=_CLUSTER)
+    ] = 300.0,
     connect_timeout: Annotated[float, typer.Option(hidden=True, help="seconds a caller has to connect")] = 15.0,
     pipeline: Annotated[str | None, typer.Option(hidden=True, help="tests only: module:class of a stand-in")] = None,
 ) -> None:
@@ -149,9 +171,28 @@ def serve(
         log_format=log_format.lower(),
         pipeline=pipeline,
     )
+    if cluster:
+        settings = ClusterSettings(
+            address=cluster_address,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            replica_cpus=replica_cpus,
+            replica_gpus=replica_gpus,
+            upscale_delay_s=upscale_delay,
+            downscale_delay_s=downscale_delay,
+        )
+        raise typer.Exit(_on_a_cluster(config, settings))
     from stream_server.serve import run_server
 
     raise typer.Exit(run_server(config))
+
+
+def _on_a_cluster(config: ServerConfig, settings: ClusterSettings) -> int:
+    if importlib.util.find_spec("ray") is None:
+        raise ServerConfigError("--cluster needs Ray: pip install 'nerf-lipsync[cluster]'")
+    from stream_server.cluster.run import run_cluster
+
+    return run_cluster(config, settings)
 
 
 def _ports(text: str | None) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from stream_server.front.admission import Admission
 from stream_server.front.app import make_app
 from stream_server.front.metrics_page import make_metrics_app
 from stream_server.front.outcomes import Outcomes
-from stream_server.front.worker_client import WorkerClient, WorkerPool
+from stream_server.front.worker_client import GatePool, WorkerClient, WorkerPool
 from stream_server.log_setup import set_up_logging
 
 __all__ = ["main"]
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging("front", config.log_level, config.log_format)
     ignore_terminal_interrupt()
     clients = [WorkerClient(Path(run_dir) / f"worker-{number}.sock") for number in range(config.workers)]
-    pool, admission, outcomes = WorkerPool(clients), Admission(config.max_sessions), Outcomes()
+    pool = GatePool(clients) if config.cluster else WorkerPool(clients)
+    admission, outcomes = Admission(config.max_sessions), Outcomes()
     app = make_app(config, pool, admission=admission, outcomes=outcomes)
     server = _Server(_settings(app, int(descriptors[0])))
     if len(descriptors) > 1:

@@ -68,7 +68,7 @@ def _add_health(app: FastAPI, context: Context) -> None:
             return refusal
         if status["avatar"] is None:
             return problem(503, "not-ready", "the avatar is being loaded", retry_after_s=2)
-        limit = context.admission.limit(status["avatar"], status["busy_ms_per_hop"])
+        limit = context.limit(status)
         avatar = {name: value for name, value in status["avatar"].items() if name != "arkit_names"}
         body = {"status": "ready", "avatar": avatar, "sessions": status["sessions"], "limit": limit}
         return JSONResponse(body)

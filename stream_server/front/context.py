@@ -48,6 +48,12 @@ class Context:
             return problem(404, "no-such-avatar", f"there is no avatar {name!r}; there is {known}")
         return {"source": source, "avatar": name, "controls": controls.given(), "seed": seed}
 
+    def limit(self, status: dict[str, Any]) -> int:
+        """Sessions at most: a cluster counts its places itself."""
+        if "limit" in status:
+            return int(status["limit"])
+        return self.admission.limit(status["avatar"], status["busy_ms_per_hop"])
+
     async def admit(self, ticket: str | None) -> dict[str, Any] | Response:
         """The server's status if there is a place, or a refusal. Call it with `admission.lock` held."""
         status = await self.pool.status()
@@ -55,7 +61,7 @@ class Context:
             return refusal
         if status["avatar"] is None:
             return problem(503, "not-ready", "the avatar is being loaded", retry_after_s=2)
-        limit = self.admission.limit(status["avatar"], status["busy_ms_per_hop"])
+        limit = self.limit(status)
         full = self.admission.decide(status["sessions"], limit, ticket)
         if full is None:
             return status

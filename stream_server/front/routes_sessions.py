@@ -101,6 +101,8 @@ def _opened(answer: dict[str, Any]) -> Response:
     if (refusal := from_answer(answer)) is not None:
         return refusal
     body = {name: answer[name] for name in ("id", "sdp", "resume_token", "avatar")}
+    if "ingresses" in answer:
+        body["ingresses"] = answer["ingresses"]
     headers = {"Location": f"/v1/sessions/{answer['id']}"}
     return JSONResponse(body | {"type": "answer", "synthetic": True}, status_code=201, headers=headers)
 

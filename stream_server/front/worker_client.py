@@ -12,7 +12,7 @@ from typing import Any
 from stream_server.engine import protocol
 from stream_server.errors import EngineLostError, ProtocolError
 
-__all__ = ["WorkerClient", "WorkerPool"]
+__all__ = ["GatePool", "WorkerClient", "WorkerPool"]
 
 _AWAY = {
     "type": "problem",
@@ -95,3 +95,11 @@ class WorkerPool:
     def number(self, index: int) -> WorkerClient:
         """A worker by number."""
         return self._clients[index]
+
+
+class GatePool(WorkerPool):
+    """In a cluster: the node's gate stands for all workers, and knows by a session's id where it is."""
+
+    def of_session(self, session_id: str) -> WorkerClient | None:  # noqa: ARG002 - the base class's signature
+        """The gate."""
+        return self._clients[0]

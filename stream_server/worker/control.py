@@ -117,6 +117,7 @@ class ControlServer:
             "avatar": self._engine.avatar,
             "sessions": self._registry.count,
             "peers": self._registry.peers,
+            "rooms": self._registry.room_names(),
             "epoch": self._engine.epoch,
             "stuck_s": round(self._engine.stuck_s, 1),
             "busy_ms_per_hop": round(self._engine.busy_ms_per_hop, 2),

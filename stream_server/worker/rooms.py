@@ -17,6 +17,10 @@ class Rooms:
     def __init__(self) -> None:
         self._members: dict[str, list[Place]] = {}
 
+    def names(self) -> list[str]:
+        """Rooms that someone is in."""
+        return list(self._members)
+
     def check(self, room: str) -> None:
         """Raises ConflictError if the room is full."""
         if len(self._members.get(room, ())) >= MEMBERS:

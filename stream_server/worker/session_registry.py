@@ -32,12 +32,13 @@ _MOST_VIEWERS = 8
 
 
 class SessionRegistry:
-    """Sessions by id. Ids begin with the worker's number, so that the front finds the worker."""
+    """Sessions by id. Ids begin with the worker's number, so that the front finds the worker; in a cluster with its
+    node's and its replica's names before it."""
 
     def __init__(self, config: ServerConfig, engine: EngineClient, worker: int = 0) -> None:
         self._config = config
         self._engine = engine
-        self._worker = worker
+        self._worker = f"{config.session_prefix}{worker}"
         self._places: dict[str, Place] = {}
         self._viewers: dict[str, Place] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -184,6 +185,11 @@ class SessionRegistry:
         if place is None or place.owner != owner:
             raise NotFoundError(f"there is no session {session_id[:40]!r}")
         return place
+
+    def room_names(self) -> list[str]:
+        """Rooms of two that someone is in, and WHIP rooms as `owner/room`."""
+        published = [f"{place.owner}/{place.published_as}" for place in self._places.values() if place.published_as]
+        return self.rooms.names() + published
 
     def publisher(self, room: str, owner: str) -> Place | None:
         """The session that publishes into a WHIP room of this owner, if there is one."""

@@ -17,6 +17,8 @@ import yaml
 
 from stream_server import serve as server_module
 from stream_server.cli import main
+from stream_server.cluster.settings import ClusterSettings, check_for_cluster
+from stream_server.commands import serve as serve_command
 from stream_server.config import ServerConfig
 from tests.stream_server.server_process import ServerProcess
 
@@ -240,6 +242,48 @@ def test_the_pod_has_little_privilege() -> None:
     }
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert all("emptyDir" in volume for volume in pod["volumes"])
+
+
+def ray_cluster() -> dict[str, Any]:
+    return manifest("raycluster.yaml")["spec"]  # type: ignore[no-any-return]
+
+
+def test_the_ray_clusters_pods_follow_the_schemas() -> None:
+    """The operator's own schema is not at hand; what it makes of this are pods."""
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is in the extra dev: install it")
+    cluster = ray_cluster()
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        template = group["template"]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"} | template["metadata"]}
+        validate.validate(pod | {"spec": template["spec"]}, "1.30", strict=True)
+    pinned = re.search(r"^ray==([\d.]+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert cluster["rayVersion"] == pinned[1]
+
+
+def test_the_ray_cluster_serves_and_has_little_privilege(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[ServerConfig, ClusterSettings]] = []
+    monkeypatch.setattr(serve_command, "_on_a_cluster", lambda config, settings: taken.append((config, settings)) or 0)
+    monkeypatch.setenv("NERF_LIPSYNC_TOKEN", SECRETS["NERF_LIPSYNC_TOKEN"])
+    cluster = ray_cluster()
+    head, (workers,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    _ray, command = head["template"]["spec"]["containers"]
+    assert main([*command["command"][1:], *command["args"]]) == 0
+    ((config, settings),) = taken
+    check_for_cluster(config)
+    assert (settings.min_replicas, settings.max_replicas) == (workers["minReplicas"], workers["maxReplicas"])
+    for group in (head, workers):
+        spec = group["template"]["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        for container in spec["containers"]:
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        ray = spec["containers"][0]
+        assert ray["ports"][0]["containerPort"] == config.port
+        (header,) = ray["readinessProbe"]["httpGet"]["httpHeaders"]
+        assert header["value"] in config.allowed_hosts
+        assert {entry["name"] for entry in ray["env"]} == {"RAY_worker_niceness", "NERF_LIPSYNC_ADVERTISE_IP"}
 
 
 def unit() -> dict[str, str]:

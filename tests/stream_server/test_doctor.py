@@ -44,6 +44,20 @@ def test_a_missing_package_and_browser(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["chromium"].state == "note"
 
 
+def test_without_ray_only_the_cluster_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_version = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "ray":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real_version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = by_name(diagnose(data_folder=None, measure=False))["ray"]
+    assert found.state == "note"
+    assert "pip install 'nerf-lipsync[cluster]'" in found.remedy
+
+
 def test_a_broken_package_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def import_module(name: str) -> object:
         raise OSError(f"{name}: cannot open shared object file")

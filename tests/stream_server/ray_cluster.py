@@ -1,0 +1,153 @@
+"""Several Ray nodes on this machine, and `nerf-lipsync serve --cluster` on them, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from stream_server.cluster.names import NODE_DIGITS
+from stream_server.engine.parent import prefer_real_time
+from tests.stream_server.server_process import ROOT, ServerProcess
+
+OBJECT_STORE_BYTES = 80_000_000
+HEALTH = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 3,
+}
+SETTINGS = {
+    "PYTHONPATH": os.fspath(ROOT),
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+class LocalNodes:
+    """Ray nodes with one CPU each; the first is the head. Each is a process tree that can be killed like a machine."""
+
+    def __init__(self, count: int) -> None:
+        with changed_environment(SETTINGS):
+            self._cluster = Cluster()
+            self.pids: list[int] = []
+            self.node_ids: list[str] = []
+            for number in range(count):
+                more = {"_system_config": HEALTH} if number == 0 else {}
+                node = self._cluster.add_node(
+                    num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **more
+                )
+                self.pids.append(_raylet_pid(node))
+                self.node_ids.append(str(node.node_id)[:NODE_DIGITS])
+        self.address = str(self._cluster.address)
+
+    def __enter__(self) -> LocalNodes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cluster.shutdown()
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """As a Ray driver."""
+        with changed_environment(SETTINGS):
+            ray.init(address=self.address, namespace="tests", log_to_driver=False, configure_logging=False)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    def kill(self, number: int) -> int:
+        """SIGKILL for everything of a node at once, as if its power had failed; how many processes that were."""
+        pids = _descendants(self.pids[number])
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(pids)
+
+
+def cluster_server(nodes: LocalNodes, *arguments: str, pipeline: str | None, timeout_s: float = 400.0) -> ServerProcess:
+    """`serve --cluster`, ready."""
+    with changed_environment(SETTINGS):
+        return ServerProcess(
+            "--cluster",
+            "--cluster-address",
+            nodes.address,
+            "--timecode",
+            *arguments,
+            pipeline=pipeline,
+            timeout_s=timeout_s,
+        )
+
+
+def ingresses(server: ServerProcess) -> list[str]:
+    """URLs of the fronts, from the ready line."""
+    return server.ready_line.split("ingresses=")[1].split(",")
+
+
+@contextlib.contextmanager
+def callers_first() -> Iterator[None]:
+    """This process goes before ordinary ones, as media workers do: a caller who starves takes every server for dead."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    prefer_real_time(-10)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+def node_of(session_id: str) -> str:
+    """The node that a session's id names."""
+    return session_id[:NODE_DIGITS]
+
+
+def replica_states() -> dict[str, int]:
+    """How many replicas are in which state, as Serve counts them; within `LocalNodes.connected`."""
+    from ray import serve
+
+    app = serve.status().applications["nerf-lipsync"]
+    return {str(state): count for state, count in app.deployments["AvatarWorker"].replica_states.items()}
+
+
+async def until(condition: Callable[[], bool], timeout_s: float) -> None:
+    """Wait for something in other processes."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - nobody here can say when
+            await asyncio.sleep(0.2)
+
+
+@contextlib.contextmanager
+def changed_environment(values: dict[str, str]) -> Iterator[None]:
+    """For processes that start within."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _raylet_pid(node: Any) -> int:
+    (info,) = node.all_processes["raylet"]
+    return int(info.process.pid)
+
+
+def _descendants(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [one for child in task.read_text().split() for one in _descendants(int(child))]
+    return found
