@@ -36,11 +36,11 @@ from kernels.ray_march.triton_parts import (
 def weights_pointer(address, PRECISION: tl.constexpr):
     """Pointer to a field's weights, whose type the table does not say."""
     if PRECISION == "fp16":
-        return address.to(tl.pointer_type(tl.float16))
+        return tl.multiple_of(address.to(tl.pointer_type(tl.float16)), 16)
     elif PRECISION == "bf16":
-        return address.to(tl.pointer_type(tl.bfloat16))
+        return tl.multiple_of(address.to(tl.pointer_type(tl.bfloat16)), 16)
     else:
-        return address.to(tl.pointer_type(tl.float32))
+        return tl.multiple_of(address.to(tl.pointer_type(tl.float32)), 16)
 
 
 @triton.jit
@@ -65,10 +65,10 @@ def march_kernel(
 ):
     slot = tl.program_id(1).to(tl.int64)
     field = fields + slot * FIELD_WORDS
-    planes = tl.multiple_of(tl.load(field + PLANES), 16).to(tl.pointer_type(tl.float16))
+    planes = tl.multiple_of(tl.load(field + PLANES).to(tl.pointer_type(tl.float16)), 16)
     distance = tl.load(field + DISTANCE).to(tl.pointer_type(tl.uint8))
-    weights = weights_pointer(tl.multiple_of(tl.load(field + WEIGHTS), 16), PRECISION)
-    constants = tl.multiple_of(tl.load(field + CONSTANTS), 16).to(tl.pointer_type(tl.float32))
+    weights = weights_pointer(tl.load(field + WEIGHTS), PRECISION)
+    constants = tl.multiple_of(tl.load(field + CONSTANTS).to(tl.pointer_type(tl.float32)), 16)
     side = tl.load(field + SIDE).to(tl.int32)
     grid = tl.load(field + GRID).to(tl.int32)
     warp = warps + tl.load(warp_table + slot * 4)
@@ -91,23 +91,28 @@ def march_kernel(
     left, red, green, blue, far_off, count = nothing + 1.0, nothing, nothing, nothing, nothing, nothing
     live = inside & (near < far)
     k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, nothing, live, skip, distance, grid, step)
+    t = sample_distance(near, k, step)
+    qx, qy, qz = warped(ox + t * dx, oy + t * dy, oz + t * dz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+    f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
     if KEEP_WEIGHTS:
         w1_0, w1_1, w1_2, w2, w3 = load_weights(weights)
     while tl.max(found.to(tl.int32), 0) > 0:
-        t = sample_distance(near, k, step)
-        qx, qy, qz = warped(ox + t * dx, oy + t * dy, oz + t * dz, warp, nodes_x, nodes_y, nodes_z, constants, found)
-        f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
         if not KEEP_WEIGHTS:
             w1_0, w1_1, w1_2, w2, w3 = load_weights(weights)
         _, h2 = hidden_layers(f0, f1, f2, w1_0, w1_1, w1_2, w2, bias, EMULATE)
         alpha, r, g, b = shade(output_layer(h2, w3, constants, EMULATE), density_step)
         alpha = tl.where(found, alpha, 0.0)
         weight = left * alpha
-        red, green, blue, far_off = red + weight * r, green + weight * g, blue + weight * b, far_off + weight * t
+        red, green, blue = red + weight * r, green + weight * g, blue + weight * b
+        far_off += weight * sample_distance(near, k, step)
         left = left * (1.0 - alpha)
-        count += found.to(tl.float32)
+        if COUNT:
+            count += found.to(tl.float32)
         live = found & (left > termination)
         k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k + 1.0, live, skip, distance, grid, step)
+        t = sample_distance(near, k, step)
+        qx, qy, qz = warped(ox + t * dx, oy + t * dy, oz + t * dz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+        f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
 
     opacity = 1.0 - left
     scale = 1.0 / tl.where(left > termination, 1.0, opacity)

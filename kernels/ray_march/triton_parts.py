@@ -89,12 +89,6 @@ def sample_distance(near, k, step):
 
 
 @triton.jit
-def _voxel(p, grid):
-    index = ((p + 1.0) * (0.5 * grid.to(tl.float32))).to(tl.int32)
-    return tl.minimum(tl.maximum(index, 0), grid - 1)
-
-
-@triton.jit
 def steps_per_voxel(dx, dy, dz, step, grid):
     """Whole steps (R,) that are surely taken while a ray crosses one voxel's width along its widest axis."""
     widest = tl.maximum(tl.maximum(tl.abs(dx), tl.abs(dy)), tl.abs(dz))
@@ -116,12 +110,16 @@ def next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid
     Returns:
         k (R,) of the sample found, and whether one was found (R,) bool.
     """
+    half, last = 0.5 * grid.to(tl.float32), grid - 1
     looking = live
     found = live & (k < 0.0)
     while tl.max(looking.to(tl.int32), 0) > 0:
         t = sample_distance(near, k, step)
         looking = looking & (t < far)
-        index = (_voxel(ox + t * dx, grid) * grid + _voxel(oy + t * dy, grid)) * grid + _voxel(oz + t * dz, grid)
+        ix = tl.minimum(tl.maximum((((ox + t * dx) + 1.0) * half).to(tl.int32), 0), last)
+        iy = tl.minimum(tl.maximum((((oy + t * dy) + 1.0) * half).to(tl.int32), 0), last)
+        iz = tl.minimum(tl.maximum((((oz + t * dz) + 1.0) * half).to(tl.int32), 0), last)
+        index = (ix * grid + iy) * grid + iz
         empty = tl.load(distance + index, mask=looking, other=1).to(tl.float32)
         hit = looking & (empty == 0.0)
         found = found | hit
@@ -269,9 +267,17 @@ def output_layer(h2, w3, constants, EMULATE: tl.constexpr):
 
 
 @triton.jit
-def column(block, index: tl.constexpr):
-    """Column `index` of a block (R, 16): (R,)."""
-    return tl.sum(tl.where(tl.arange(0, OUTPUTS)[None, :] == index, block, 0.0), 1)
+def columns(raw):
+    """The four outputs of raw (R, 16), each (R,).
+
+    A gather, and no sums of masked columns: those would spread the layout of tensor-core results over all that
+    depends on a ray, and every texel would be moved through shared memory into it.
+    """
+    first = tl.zeros([raw.shape[0], 4], tl.int32) + tl.arange(0, 4)[None, :]
+    even, odd = tl.split(tl.gather(raw, first, 1).reshape(raw.shape[0], 2, 2))
+    density, green = tl.split(even)
+    red, blue = tl.split(odd)
+    return density, red, green, blue
 
 
 @triton.jit
@@ -283,5 +289,6 @@ def softplus(x):
 @triton.jit
 def shade(raw, density_step):
     """Opacity and colour of samples from raw outputs (R, 16): alpha, red, green, blue, each (R,), 0..1."""
-    alpha = 1.0 - tl.exp(-density_step * softplus(column(raw, 0) - 1.0))
-    return alpha, tl.sigmoid(column(raw, 1)), tl.sigmoid(column(raw, 2)), tl.sigmoid(column(raw, 3))
+    density, red, green, blue = columns(raw)
+    alpha = 1.0 - tl.exp(-density_step * softplus(density - 1.0))
+    return alpha, tl.sigmoid(red), tl.sigmoid(green), tl.sigmoid(blue)
