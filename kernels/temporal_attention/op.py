@@ -61,7 +61,7 @@ def temporal_attention(
     problem = triton_problem(query.device, backend) or _use_problem(tensors) or _plain_problem(query, key, cache)
     if choose_backend("temporal_attention", backend, triton=problem) == "reference":
         return temporal_attention_reference(query, key, value, **options)  # type: ignore[arg-type]
-    from kernels.temporal_attention.triton_impl import temporal_attention_triton
+    from kernels.temporal_attention.launch import temporal_attention_triton
 
     out: Tensor = temporal_attention_triton(query, key, value, **options)
     return out
@@ -106,7 +106,7 @@ def attention_block(
     )
     if choose_backend("attention_block", backend, triton=problem) == "reference":
         return attention_block_reference(x, weights, num_heads, context=context, **options)  # type: ignore[arg-type]
-    from kernels.temporal_attention.triton_impl import attention_block_triton
+    from kernels.temporal_attention.launch import attention_block_triton
 
     out: Tensor = attention_block_triton(x, weights, num_heads, context=context, **options)
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kernels.compile_case import CompileCase, Constant
 
@@ -11,14 +11,17 @@ LONGEST = 64
 WIDEST = 512
 """Channels of a block's input; 128 of a head."""
 WIDEST_HEAD = 128
-BLOCK_K = 32
-"""Input channels of one product in a projection."""
+BLOCK_K_BYTES = 64
+"""Input channels of one product in a projection, in bytes: 16 of float32, 32 of the others."""
+BLOCK_V = 16
+"""Channels of a head's values that meet their columns of the output projection at once."""
 FUSE_ROWS = 16
 """Windows up to this many frames keep the output projection in the kernel; longer ones leave it to one large product.
 
 With all heads in one program every session takes one multiprocessor; longer windows would keep it too long.
 """
 STAGES = 2
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 _TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _MODULE = "kernels.temporal_attention.triton_impl"
 _LEVELS = ((16, 128), (8, 160), (4, 192))
@@ -30,12 +33,15 @@ def power_of_two(n: int) -> int:
     return max(16, 1 << max(n - 1, 0).bit_length())
 
 
-def warps(rows: int, tokens: int) -> int:
-    """Warps of a program with this many rows of queries and tokens (powers of two)."""
-    return 8 if rows * tokens >= 64 * 64 else 4
+def warps(sizes: Mapping[str, int], item_bytes: int) -> int:
+    """Warps of a program: 8 where 4 would have to spill registers."""
+    large = sizes["BLOCK_T"] * sizes["BLOCK_S"] >= 64 * 64 or sizes.get("BLOCK_C", 0) * item_bytes >= 512
+    return 8 if large else 4
 
 
-def block_constants(*, frames: int, tokens: int, width: int, context: int, heads: int, channels: int) -> dict[str, int]:
+def block_constants(
+    *, frames: int, tokens: int, width: int, context: int, heads: int, channels: int, item_bytes: int
+) -> dict[str, int]:
     """Sizes of the fused block's program."""
     fused = frames <= FUSE_ROWS
     return {
@@ -48,7 +54,8 @@ def block_constants(*, frames: int, tokens: int, width: int, context: int, heads
         "BLOCK_T": power_of_two(frames),
         "BLOCK_S": power_of_two(tokens),
         "BLOCK_C": power_of_two(width),
-        "BLOCK_K": BLOCK_K,
+        "BLOCK_K": BLOCK_K_BYTES // item_bytes,
+        "BLOCK_V": BLOCK_V,
         "BLOCK_D": power_of_two(channels),
         "BLOCK_HALF": power_of_two(channels // 2),
     }
@@ -71,7 +78,7 @@ def attention_constants(*, frames: int, tokens: int, cached: int, heads: int, ch
 def compile_cases() -> Iterator[CompileCase]:
     """What the shipped model launches, in each precision, and one of every other form."""
     for dtype in ("fp32", "fp16", "bf16"):
-        for frames, width in _LEVELS:
+        for frames, width in _LEVELS if dtype != "bf16" else _LEVELS[:1]:  # bf16 compiles to the same sizes as fp16
             yield _block(f"block_self_t{frames}_{dtype}", dtype, frames, width, cross=False)
             yield _block(f"block_cross_t{frames}_{dtype}", dtype, frames, width, cross=True)
     yield _block("block_rope_t64_fp16", "fp16", 64, 128, cross=False, options={"ROPE": True, "HOP": 2, "AHEAD": 2})
@@ -96,13 +103,21 @@ def _block(
     """A fused block as the U-Net launches it: 4 heads, normalised, audio of 160 channels with a mask."""
     chosen = _OPTIONS | (options or {})
     tokens, source = (16, 160) if cross else (frames, width)
-    sizes = block_constants(frames=frames, tokens=tokens, width=width, context=source, heads=4, channels=width // 4)
+    sizes = block_constants(
+        frames=frames,
+        tokens=tokens,
+        width=width,
+        context=source,
+        heads=4,
+        channels=width // 4,
+        item_bytes=_BYTES[dtype],
+    )
     strides = ("x_sb", "x_st", "c_sb", "c_st", "m_sb")
     signature = dict.fromkeys(_POINTERS, f"*{dtype}") | {"mask": "*u8"}
     signature |= dict.fromkeys(("T", "S", *strides, "first"), "i32") | {"scale": "fp32", "epsilon": "fp32"}
     fixed: dict[str, Constant] = {"x_sc": 1, "c_sc": 1, "m_ss": 1, "NORM": True, "CROSS": cross, "MASK": cross}
     absent = (() if cross else ("context", "mask")) + (() if chosen["REACH"] else ("bias",))
-    return _case("block_kernel", name, dtype, signature, {**fixed, **chosen, **sizes}, absent, strides)
+    return _case("block_kernel", name, dtype, signature, {**fixed, **chosen}, sizes, absent, strides)
 
 
 def _plain(
@@ -117,7 +132,7 @@ def _plain(
     signature |= {"scale": "fp32"}
     fixed: dict[str, Constant] = dict.fromkeys(("q_sd", "k_sd", "v_sd", "m_ss"), 1) | {"MASK": True}
     absent = (() if cached else ("cache_k", "cache_v", "committed")) + (() if chosen["REACH"] else ("bias",))
-    return _case("attention_kernel", name, dtype, signature, {**fixed, **chosen, **sizes}, absent, strides)
+    return _case("attention_kernel", name, dtype, signature, {**fixed, **chosen}, sizes, absent, strides)
 
 
 def _case(
@@ -126,6 +141,7 @@ def _case(
     dtype: str,
     signature: dict[str, str],
     constants: dict[str, Constant],
+    sizes: dict[str, int],
     absent: tuple[str, ...],
     divisible: tuple[str, ...],
 ) -> CompileCase:
@@ -133,10 +149,10 @@ def _case(
         kernel=f"{_MODULE}:{kernel}",
         name=name,
         signature={argument: kind for argument, kind in signature.items() if argument not in absent},
-        constants=constants
+        constants={**constants, **sizes}
         | dict.fromkeys(absent)
         | {"DOT": f"tl.{_TYPES[dtype]}", "PRECISION": "tf32x3" if dtype == "fp32" else "ieee"},
-        num_warps=warps(int(constants["BLOCK_T"] or 0), int(constants["BLOCK_S"] or 0)),
+        num_warps=warps(sizes, _BYTES[dtype]),
         num_stages=STAGES,
         divisible=divisible,
     )

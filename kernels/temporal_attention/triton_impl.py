@@ -1,27 +1,18 @@
 """Triton kernels of short-window attention (README.md). One program owns its session: nothing is shared between two.
 
 All sums are float32. Operands of products are of type DOT, the tensors' own (float32 in three TF32 products), except
-that the interpreter, which multiplies bfloat16 wrongly, gets float32. Every load is masked.
+that the interpreter, which multiplies bfloat16 wrongly, gets float32. Every load is masked. Launched by `launch.py`.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from contextlib import AbstractContextManager, nullcontext
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from kernels.temporal_attention import shapes
-from kernels.temporal_attention.cache import FrameCache
-from kernels.temporal_attention.inputs import AttentionWeights, HopMask
 from kernels.temporal_attention.reference import ROPE_BASE
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_DOT = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 _LOG_BASE = tl.constexpr(math.log(ROPE_BASE))
 
 
@@ -33,11 +24,28 @@ def _tile(pointer, rows, row_ok, row_stride, columns, column_ok, column_stride):
 
 
 @triton.jit
+def _cos_sin(angle):
+    """Cosine and sine of up to some hundred radians, within 4e-7: Taylor series after whole quarter turns.
+
+    The library's functions keep an array for angles beyond 1e5, in local memory.
+    """
+    turns = tl.floor(angle * 0.6366197723675814 + 0.5)
+    r = angle - turns * 1.5707855224609375 - turns * 1.0804273188114166e-05  # pi / 2 in two parts, the first exact
+    r2 = r * r
+    sin = r * (1.0 + r2 * (-1 / 6 + r2 * (1 / 120 + r2 * (-1 / 5040 + r2 / 362880))))
+    cos = 1.0 + r2 * (-0.5 + r2 * (1 / 24 + r2 * (-1 / 720 + r2 / 40320)))
+    quarter = turns.to(tl.int32) & 3
+    odd = (quarter & 1) != 0
+    c = tl.where(odd, sin, cos)
+    s = tl.where(odd, cos, sin)
+    return tl.where((quarter == 1) | (quarter == 2), -c, c), tl.where(quarter >= 2, -s, s)
+
+
+@triton.jit
 def _turn(a, b, positions, half, HALF: tl.constexpr):
     """Rotary embedding of the two halves (rows, D / 2) of a head's channels."""
-    angle = positions.to(tl.float32)[:, None] * tl.exp(half.to(tl.float32) * (-_LOG_BASE / HALF))[None, :]
-    cos = tl.cos(angle)
-    sin = tl.sin(angle)
+    rate = tl.exp(half.to(tl.float32) * (-_LOG_BASE / HALF))
+    cos, sin = _cos_sin(positions.to(tl.float32)[:, None] * rate[None, :])
     return a * cos - b * sin, a * sin + b * cos
 
 
@@ -173,13 +181,13 @@ def attention_kernel(
 
 @triton.jit
 def _project(
-    x, rows, row_ok, row_stride, column_stride, mean, rstd, norm_w, norm_b, weight, offset, bias,
-    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
+    x, rows, row_ok, row_stride, column_stride, mean, rstd, norm_w, norm_b, weight, offset, outputs, bias,
+    WIDTH: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
     NORM: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """OUTPUTS rows of a weight (any, WIDTH) from row `offset` on, times (normalised) rows of x, plus bias: float32."""
+    """`outputs` rows, from `offset` on, of a weight (any, WIDTH), times (normalised) rows of x, plus bias: float32."""
     o = tl.arange(0, BLOCK_O)
-    o_ok = o < OUTPUTS
+    o_ok = o < outputs
     acc = tl.zeros([BLOCK_R, BLOCK_O], tl.float32)
     for start in range(0, WIDTH, BLOCK_K):
         c = start + tl.arange(0, BLOCK_K)
@@ -195,33 +203,27 @@ def _project(
 
 
 @triton.jit
-def _block_head(
-    x, source, x_st, x_sc, s_st, s_sc, t, t_ok, s, usable, allowed, mean, rstd, norm_w, norm_b, q_w, q_b, kv_w, kv_b,
-    bias, head, scale,
-    C: tl.constexpr, K: tl.constexpr, H: tl.constexpr, D: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr,
-    BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_HALF: tl.constexpr, NORM: tl.constexpr, CROSS: tl.constexpr,
+def _block_scores(
+    x, source, x_st, x_sc, s_st, s_sc, t, t_ok, s, usable, allowed, mean, rstd, s_mean, s_rstd, norm_w, norm_b,
+    q_w, q_b, kv_w, kv_b, bias, head, scale,
+    C: tl.constexpr, K: tl.constexpr, D: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_HALF: tl.constexpr, NORM: tl.constexpr, NORM_S: tl.constexpr,
     ROPE: tl.constexpr, REACH: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One head of a session from x (T, C) and its keys' source (S, K): (BLOCK_T, BLOCK_D) float32."""
-    NORM_S: tl.constexpr = NORM and not CROSS
+    """Softmax of one head's scores (BLOCK_T, BLOCK_S) from x (T, C) and its keys' source (S, K)."""
     PART: tl.constexpr = D // 2 if ROPE else D
     BLOCK_P: tl.constexpr = BLOCK_HALF if ROPE else BLOCK_D
     row = head * D
-    s_mean = mean
-    s_rstd = rstd
-    if NORM_S:  # of a masked frame nothing may be used
-        s_mean = tl.where(usable, mean, 0.0)
-        s_rstd = tl.where(usable, rstd, 0.0)
-    qa = _project(x, t, t_ok, x_st, x_sc, mean, rstd, norm_w, norm_b, q_w, row, q_b, C, PART, BLOCK_T, BLOCK_P,
+    qa = _project(x, t, t_ok, x_st, x_sc, mean, rstd, norm_w, norm_b, q_w, row, PART, q_b, C, BLOCK_T, BLOCK_P,
                   BLOCK_K, NORM, DOT, PRECISION)  # fmt: skip
-    ka = _project(source, s, usable, s_st, s_sc, s_mean, s_rstd, norm_w, norm_b, kv_w, row, kv_b, K, PART, BLOCK_S,
+    ka = _project(source, s, usable, s_st, s_sc, s_mean, s_rstd, norm_w, norm_b, kv_w, row, PART, kv_b, K, BLOCK_S,
                   BLOCK_P, BLOCK_K, NORM_S, DOT, PRECISION)  # fmt: skip
     qb = qa
     kb = ka
     if ROPE:
-        qb = _project(x, t, t_ok, x_st, x_sc, mean, rstd, norm_w, norm_b, q_w, row + PART, q_b, C, PART, BLOCK_T,
+        qb = _project(x, t, t_ok, x_st, x_sc, mean, rstd, norm_w, norm_b, q_w, row + PART, PART, q_b, C, BLOCK_T,
                       BLOCK_P, BLOCK_K, NORM, DOT, PRECISION)  # fmt: skip
-        kb = _project(source, s, usable, s_st, s_sc, s_mean, s_rstd, norm_w, norm_b, kv_w, row + PART, kv_b, K, PART,
+        kb = _project(source, s, usable, s_st, s_sc, s_mean, s_rstd, norm_w, norm_b, kv_w, row + PART, PART, kv_b, K,
                       BLOCK_S, BLOCK_P, BLOCK_K, NORM_S, DOT, PRECISION)  # fmt: skip
         half = tl.arange(0, BLOCK_HALF)
         qa, qb = _turn(qa, qb, t, half, PART)
@@ -229,14 +231,11 @@ def _block_head(
     scores = _scores(qa, qb, ka, kb, scale, ROPE, DOT, PRECISION)
     if REACH > 0:
         scores += _bias(bias, head, t, s, allowed, REACH)
-    v = _project(source, s, usable, s_st, s_sc, s_mean, s_rstd, norm_w, norm_b, kv_w, H * D + row, kv_b, K, D, BLOCK_S,
-                 BLOCK_D, BLOCK_K, NORM_S, DOT, PRECISION)  # fmt: skip
     scores = tl.where(allowed, scores, float("-inf"))
     top = tl.max(scores, 1)
     p = tl.exp(scores - tl.where(top == float("-inf"), 0.0, top)[:, None])
     total = tl.sum(p, 1)
-    p = p / tl.where(total == 0.0, 1.0, total)[:, None]
-    return tl.dot(p.to(DOT), v.to(DOT), input_precision=PRECISION)
+    return p / tl.where(total == 0.0, 1.0, total)[:, None]
 
 
 @triton.jit
@@ -244,7 +243,7 @@ def block_kernel(
     x, context, mask, norm_w, norm_b, q_w, q_b, kv_w, kv_b, o_w, o_b, bias, out,
     T, S, x_sb, x_st, x_sc, c_sb, c_st, c_sc, m_sb, m_ss, first, scale, epsilon,
     C: tl.constexpr, K: tl.constexpr, H: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, FUSE_OUT: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_HALF: tl.constexpr, NORM: tl.constexpr, CROSS: tl.constexpr, MASK: tl.constexpr,
     ROPE: tl.constexpr, HOP: tl.constexpr, AHEAD: tl.constexpr, REACH: tl.constexpr, DOT: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -259,7 +258,7 @@ def block_kernel(
     t = tl.arange(0, BLOCK_T)
     s = tl.arange(0, BLOCK_S)
     c = tl.arange(0, BLOCK_C)
-    d = tl.arange(0, BLOCK_D)
+    d = tl.arange(0, BLOCK_V)
     t_ok = t < T
     c_ok = c < C
     x_base = x + session * x_sb
@@ -285,114 +284,32 @@ def block_kernel(
         source = context + session * c_sb
         s_st = c_st
         s_sc = c_sc
+    NORM_S: tl.constexpr = NORM and not CROSS
+    s_mean = mean
+    s_rstd = rstd
+    if NORM_S:  # of a masked frame nothing may be used
+        s_mean = tl.where(usable, mean, 0.0)
+        s_rstd = tl.where(usable, rstd, 0.0)
     for index in range(HEADS):
         head = group * HEADS + index
-        row = head * D
-        attended = _block_head(
-            x_base, source, x_st, x_sc, s_st, s_sc, t, t_ok, s, usable, allowed, mean, rstd, norm_w, norm_b, q_w, q_b,
-            kv_w, kv_b, bias, head, scale, C, K, H, D, BLOCK_T, BLOCK_S, BLOCK_K, BLOCK_D, BLOCK_HALF, NORM, CROSS,
-            ROPE, REACH, DOT, PRECISION,
+        p = _block_scores(
+            x_base, source, x_st, x_sc, s_st, s_sc, t, t_ok, s, usable, allowed, mean, rstd, s_mean, s_rstd, norm_w,
+            norm_b, q_w, q_b, kv_w, kv_b, bias, head, scale, C, K, D, BLOCK_T, BLOCK_S, BLOCK_K, BLOCK_D, BLOCK_HALF,
+            NORM, NORM_S, ROPE, REACH, DOT, PRECISION,
         )  # fmt: skip
-        if FUSE_OUT:
-            w = _tile(o_w + row, d, d < D, 1, c, c_ok, H * D)
-            result = tl.dot(attended.to(DOT), w.to(DOT), result, input_precision=PRECISION)
-        else:
-            places = session * T * H * D + t.to(tl.int64)[:, None] * (H * D) + row + d[None, :]
-            tl.store(out + places, attended.to(out.dtype.element_ty), mask=t_ok[:, None] & (d < D)[None, :])
+        for start in range(0, D, BLOCK_V):
+            row = head * D + start
+            value = _project(source, s, usable, s_st, s_sc, s_mean, s_rstd, norm_w, norm_b, kv_w, H * D + row,
+                             D - start, kv_b, K, BLOCK_S, BLOCK_V, BLOCK_K, NORM_S, DOT, PRECISION)  # fmt: skip
+            attended = tl.dot(p.to(DOT), value.to(DOT), input_precision=PRECISION)
+            if FUSE_OUT:
+                w = _tile(o_w + row, d, d < D - start, 1, c, c_ok, H * D)
+                result = tl.dot(attended.to(DOT), w.to(DOT), result, input_precision=PRECISION)
+            else:
+                places = session * T * H * D + t.to(tl.int64)[:, None] * (H * D) + row + d[None, :]
+                tl.store(out + places, attended.to(out.dtype.element_ty), mask=t_ok[:, None] & (d < D - start)[None, :])
     if FUSE_OUT:
         result += tl.load(o_b + c, mask=c_ok, other=0.0).to(tl.float32)[None, :]
         result += _tile(x_base, t, t_ok, x_st, c, c_ok, x_sc).to(tl.float32)
         places = session * T * C + t.to(tl.int64)[:, None] * C + c[None, :]
         tl.store(out + places, result.to(out.dtype.element_ty), mask=t_ok[:, None] & c_ok[None, :])
-
-
-def temporal_attention_triton(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    mask: Tensor | None = None,
-    hop_mask: HopMask | None = None,
-    rope: bool = False,
-    relative_bias: Tensor | None = None,
-    cache: FrameCache | None = None,
-) -> Tensor:
-    """`temporal_attention` on checked inputs. The result is a view of (B, T, H, D)."""
-    B, H, T, D = query.shape
-    S = key.shape[2]
-    W = 0 if cache is None else cache.keys.shape[2]
-    out = torch.empty(B, T, H, D, dtype=query.dtype, device=query.device)
-    sizes = shapes.attention_constants(frames=T, tokens=S, cached=W, heads=H, channels=D)
-    if B:
-        with _device(query):
-            attention_kernel[(B * H,)](
-                query, key, value, _bytes(mask), _contiguous(relative_bias),
-                None if cache is None else cache.keys, None if cache is None else cache.values,
-                None if cache is None else cache.committed, out, T, S,
-                *query.stride(), *key.stride(), *value.stride(), *((0, 0) if mask is None else mask.stride()),
-                _first(hop_mask), D**-0.5, MASK=mask is not None, **_options(query, hop_mask, rope, relative_bias),
-                **sizes, num_warps=shapes.warps(sizes["BLOCK_T"], sizes["BLOCK_S"]), num_stages=shapes.STAGES,
-            )  # fmt: skip
-    return out.transpose(1, 2)
-
-
-def attention_block_triton(
-    x: Tensor,
-    weights: AttentionWeights,
-    num_heads: int,
-    *,
-    context: Tensor | None = None,
-    mask: Tensor | None = None,
-    hop_mask: HopMask | None = None,
-    rope: bool = False,
-    relative_bias: Tensor | None = None,
-) -> Tensor:
-    """`attention_block` on checked inputs."""
-    B, T, C = x.shape
-    source = x if context is None else context
-    S, K = source.shape[1:]
-    H, D, w = num_heads, len(weights.query) // num_heads, weights
-    sizes = shapes.block_constants(frames=T, tokens=S, width=C, context=K, heads=H, channels=D)
-    fused = bool(sizes["FUSE_OUT"])
-    out = torch.empty((B, T, C) if fused else (B, T, H * D), dtype=x.dtype, device=x.device)
-    if B:
-        with _device(x):
-            block_kernel[(B * H // sizes["HEADS"],)](
-                x, context, _bytes(mask), w.norm_weight, w.norm_bias, w.query, w.query_bias, w.key_value,
-                w.key_value_bias, w.out, w.out_bias, _contiguous(relative_bias), out, T, S, *x.stride(),
-                *((0, 0, 0) if context is None else context.stride()), *((0, 0) if mask is None else mask.stride()),
-                _first(hop_mask), D**-0.5, w.norm_epsilon, NORM=w.norm_weight is not None, CROSS=context is not None,
-                MASK=mask is not None, **_options(x, hop_mask, rope, relative_bias), **sizes,
-                num_warps=shapes.warps(sizes["BLOCK_T"], sizes["BLOCK_S"]), num_stages=shapes.STAGES,
-            )  # fmt: skip
-    return out if fused else x + torch.nn.functional.linear(out, w.out, w.out_bias)
-
-
-def _options(x: Tensor, hop_mask: HopMask | None, rope: bool, bias: Tensor | None) -> dict[str, object]:
-    exact = INTERPRETED and x.dtype == torch.bfloat16
-    return {
-        "ROPE": rope,
-        "HOP": 0 if hop_mask is None else hop_mask.hop_frames,
-        "AHEAD": 0 if hop_mask is None else hop_mask.lookahead_frames,
-        "REACH": 0 if bias is None else bias.shape[1] // 2,
-        "DOT": tl.float32 if exact else _DOT[x.dtype],
-        "PRECISION": "tf32x3" if x.dtype == torch.float32 else "ieee",
-    }
-
-
-def _first(hop_mask: HopMask | None) -> int:
-    return 0 if hop_mask is None else hop_mask.first_frame % hop_mask.hop_frames
-
-
-def _bytes(mask: Tensor | None) -> Tensor | None:
-    """The mask's bytes: Triton reads bool through pointers of 8 bits."""
-    return None if mask is None else mask.view(torch.uint8)
-
-
-def _contiguous(table: Tensor | None) -> Tensor | None:
-    return None if table is None else table.contiguous()
-
-
-def _device(x: Tensor) -> AbstractContextManager[object]:
-    """Launch on the tensors' device, which need not be the current one."""
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
