@@ -63,6 +63,12 @@ def march_kernel(
     COUNT: tl.constexpr,
     EMULATE: tl.constexpr,
 ):
+    """Program (tile, slot): the rays of a tile walk together, each to its own next sample, until all have ended.
+
+    A round ends with the features of the next samples, so that the loads are in flight when the next round begins.
+    (The compiler also keeps texels in the layout of the loads that come last in the loop: features fetched at a
+    round's start went through shared memory one texel at a time.)
+    """
     slot = tl.program_id(1).to(tl.int64)
     field = fields + slot * FIELD_WORDS
     planes = tl.multiple_of(tl.load(field + PLANES).to(tl.pointer_type(tl.float16)), 16)
