@@ -64,11 +64,12 @@ def test_matches_reference_at_odd_sizes(height: int, width: int) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_precisions_at_the_serving_step(precision: Precision) -> None:
     """Close to the reference, and, where no ray ends early, exactly its samples in every precision."""
-    field, frame = head_field(plane_side=32, grid=32), head_frame(8)
+    field, frame = head_field(plane_side=32, grid=32), head_frame(7)
+    field.occupancy[:, :, :24] = False  # the face alone: fewer rounds
     thin = replace(field, termination=0.0, density_scale=2.0)
     reference = render_reference(thin, frame)
     pictures = render(thin, frame, precision)
-    assert count(pictures) == reference.samples > 100
+    assert count(pictures) == reference.samples > 50
     assert psnr_db(pictures, reference) >= MIN_PSNR_DB[precision]
     assert psnr_db(pictures, render_reference(replace(thin, step=COARSE), frame)) < MIN_PSNR_DB[precision]
 
