@@ -53,6 +53,31 @@ def test_larger_pictures() -> None:
     assert int(re.findall(r"(\d+) passed", last)[0]) >= 20
 
 
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from kernels.ray_march.shapes import compile_cases
+from kernels.ray_march.triton_impl import march_kernel
+case = next(case for case in compile_cases() if case.name == "march_fp16_sm9x")
+signature = {**case.signature, **dict.fromkeys(case.constants, "constexpr")}
+source = triton.compiler.ASTSource(fn=march_kernel, signature=signature, constexprs=dict(case.constants))
+options = {"num_warps": case.num_warps, "enable_fp_fusion": case.fp_fusion}
+code = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+print(*(code.count(name) for name in ("fma.rn.f32", "div.rn.f32", "sqrt.rn.f32")))
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+def test_positions_are_rounded_operation_by_operation() -> None:
+    """The machine code fuses nothing but the interpolation, and divides and takes roots exactly."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", COMPILE]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    interpolations = 2 * 3 * 3 * 8  # before the loop and in it, planes, one of columns twice and one of rows, channels
+    assert [int(word) for word in done.stdout.split()] == [interpolations, 2 + 1 + 6, 1]
+
+
 @pytest.fixture(scope="module")
 def prepared() -> PreparedField:
     return PreparedField(random_field(0), CPU)
