@@ -18,7 +18,7 @@ class Tile:
 
     keep_weights: Load the MLP before the loop. On sm_90 and sm_100 it then stays in shared memory; before, it would
         take about 80 more registers.
-    registers: `maxnreg`, where the compiler takes more than it needs.
+    registers: `maxnreg`, where the compiler takes more than it needs, or so few that it spills.
     """
 
     width: int

@@ -78,6 +78,23 @@ def test_positions_are_rounded_operation_by_operation() -> None:
     assert [int(word) for word in done.stdout.split()] == [interpolations, 2 + 1 + 6, 1]
 
 
+@pytest.mark.gpu
+def test_a_cuda_graph_renders_what_its_buffers_hold() -> None:
+    frames = [random_frame(seed, 33, 50) for seed in (1, 2)]
+    field = PreparedField(random_field(0), "cuda")
+    first, second = (upload_slot(field, frame) for frame in frames)
+    batch = pack_slots([first])
+    pictures = render_batch([first], 33, 50)  # compiled here
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        render_into(batch, pictures)
+    batch.cameras[0], batch.biases[0] = second.camera, second.biases
+    batch.warps.copy_(second.warp.flatten())
+    graph.replay()
+    assert torch.equal(pictures.rgba, render_batch([second], 33, 50).rgba)
+    assert not torch.equal(pictures.rgba, render_batch([first], 33, 50).rgba)
+
+
 @pytest.fixture(scope="module")
 def prepared() -> PreparedField:
     return PreparedField(random_field(0), CPU)
