@@ -180,7 +180,8 @@ def _launch(batch: MarchBatch, pictures: Pictures, height: int, width: int) -> N
 
     device, precision = batch.fields.device, batch.prepared[0].precision
     on_gpu = device.type == "cuda"
-    tile = tile_for(precision, _architecture(device)) if on_gpu else INTERPRETED
+    count = pictures.samples is not None
+    tile = tile_for(precision, _architecture(device), count=count) if on_gpu else INTERPRETED
     tiles = -(-width // tile.width) * -(-height // tile.height)
     emulate = not on_gpu and precision == "bf16"
     options = {} if tile.registers is None else {"maxnreg": tile.registers}
@@ -196,7 +197,7 @@ def _launch(batch: MarchBatch, pictures: Pictures, height: int, width: int) -> N
             pictures.samples,
             height,
             width,
-            **tile_constants(tile, precision, count=pictures.samples is not None, emulate=emulate),
+            **tile_constants(tile, precision, count=count, emulate=emulate),
             num_warps=tile.warps,
             num_stages=STAGES,
             enable_fp_fusion=False,

@@ -28,12 +28,12 @@ class Tile:
     registers: int | None = None
 
 
-def tile_for(precision: str, sm: int) -> Tile:
+def tile_for(precision: str, sm: int, *, count: bool = False) -> Tile:
     """The tile for weights of a precision ("fp16", "bf16", "fp32") on an architecture (80, 86, 89, 90, 100)."""
     early = sm <= NEWEST_WITHOUT_WGMMA
-    registers = 128 if early else None
     if precision == "fp32":  # no tensor cores: 8 x 8 pixels, or 4 warps, would spill
-        return Tile(width=8, height=4, warps=8, keep_weights=False, registers=registers)
+        return Tile(width=8, height=4, warps=8, keep_weights=False, registers=128)
+    registers = (168 if count else 128) if early else None
     return Tile(width=8, height=8, warps=4, keep_weights=not early, registers=registers)
 
 
@@ -60,7 +60,7 @@ def compile_cases() -> Iterator[CompileCase]:
 
 
 def _case(name: str, precision: str, architectures: tuple[int, ...], *, count: bool) -> CompileCase:
-    tile = tile_for(precision, architectures[0])
+    tile = tile_for(precision, architectures[0], count=count)
     signature = {
         "fields": "*i64",
         "cameras": "*fp32",

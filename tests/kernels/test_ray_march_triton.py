@@ -207,10 +207,10 @@ def test_every_architecture_has_its_compile_case() -> None:
     cases = list(compile_cases())
     for precision in ("fp16", "bf16", "fp32"):
         for sm in (80, 86, 89, 90, 100):
-            tile = tile_for(precision, sm)
             fits = [c for c in cases if sm in c.architectures and c.constants["PRECISION"] == precision]
             assert fits
             for case in fits:
+                tile = tile_for(precision, sm, count=bool(case.constants["COUNT"]))
                 assert case.num_warps == tile.warps and case.registers == tile.registers and not case.fp_fusion
                 assert case.constants["KEEP_WEIGHTS"] == tile.keep_weights
                 assert (case.constants["TILE_W"], case.constants["TILE_H"]) == (tile.width, tile.height)
