@@ -118,7 +118,9 @@ def _triton() -> Finding:
     version = _version("triton")
     if version is None:
         return Finding("triton", "note", "not installed", "needed on a CUDA GPU only")
-    return Finding("triton", "ok", f"{version}, used on CUDA GPUs only")
+    return Finding(
+        "triton", "ok", f"{version}, used on CUDA GPUs only; python -m kernels.compile_check compiles for them"
+    )
 
 
 def _cupy() -> Finding:

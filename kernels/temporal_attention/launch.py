@@ -43,7 +43,8 @@ def temporal_attention_triton(
                 None if cache is None else cache.committed, out, T, S,
                 *query.stride(), *key.stride(), *value.stride(), *((0, 0) if mask is None else mask.stride()),
                 _first(hop_mask), D**-0.5, MASK=mask is not None, **_options(query, hop_mask, rope, relative_bias),
-                **sizes, num_warps=shapes.warps(sizes, query.element_size()), num_stages=shapes.STAGES,
+                **sizes, num_warps=shapes.warps(sizes), num_stages=shapes.STAGES,
+                maxnreg=shapes.registers(query.element_size()),
             )  # fmt: skip
     return out.transpose(1, 2)
 
@@ -77,7 +78,7 @@ def attention_block_triton(
                 *((0, 0, 0) if context is None else context.stride()), *((0, 0) if mask is None else mask.stride()),
                 _first(hop_mask), D**-0.5, w.norm_epsilon, NORM=w.norm_weight is not None, CROSS=context is not None,
                 MASK=mask is not None, **_options(x, hop_mask, rope, relative_bias), **sizes,
-                num_warps=shapes.warps(sizes, x.element_size()), num_stages=shapes.STAGES,
+                num_warps=shapes.warps(sizes), num_stages=shapes.STAGES, maxnreg=shapes.registers(x.element_size()),
             )  # fmt: skip
     return out if fused else x + torch.nn.functional.linear(out, w.out, w.out_bias)
 

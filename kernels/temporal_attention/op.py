@@ -54,17 +54,14 @@ def temporal_attention(
     Raises:
         KernelInputError: Shapes, dtypes or devices disagree, or the backend asked for cannot take them.
     """
-    if not torch.jit.is_tracing():
+    if not _tracing():
         _check(query, key, value, mask, hop_mask, rope, relative_bias, cache)
-    options = {"mask": mask, "hop_mask": hop_mask, "rope": rope, "relative_bias": relative_bias, "cache": cache}
     tensors = [t for t in (query, key, value, relative_bias) if t is not None]
     problem = triton_problem(query.device, backend) or _use_problem(tensors) or _plain_problem(query, key, cache)
-    if choose_backend("temporal_attention", backend, triton=problem) == "reference":
-        return temporal_attention_reference(query, key, value, **options)  # type: ignore[arg-type]
-    from kernels.temporal_attention.launch import temporal_attention_triton
-
-    out: Tensor = temporal_attention_triton(query, key, value, **options)
-    return out
+    run = temporal_attention_reference
+    if choose_backend("temporal_attention", backend, triton=problem) == "triton":
+        from kernels.temporal_attention.launch import temporal_attention_triton as run
+    return run(query, key, value, mask=mask, hop_mask=hop_mask, rope=rope, relative_bias=relative_bias, cache=cache)
 
 
 def attention_block(
@@ -93,23 +90,22 @@ def attention_block(
     Raises:
         KernelInputError: Shapes, dtypes, devices or strides disagree, or the backend asked for cannot take them.
     """
-    if not torch.jit.is_tracing():
+    if not _tracing():
         check_block(x, weights, num_heads, context)
         tokens = x.shape[1] if context is None else context.shape[1]
         _check_options(x, num_heads, tokens, len(weights.query) // num_heads, mask, hop_mask, rope, relative_bias)
         if context is not None and (hop_mask is not None or rope or relative_bias is not None):
             raise KernelInputError("hop_mask, rope and relative_bias are for self-attention, got a context as well")
-    options = {"mask": mask, "hop_mask": hop_mask, "rope": rope, "relative_bias": relative_bias}
     tensors = [t for t in (x, context, relative_bias, *weights.named().values()) if t is not None]
     problem = (
         triton_problem(x.device, backend) or _use_problem(tensors) or _block_problem(x, weights, num_heads, context)
     )
-    if choose_backend("attention_block", backend, triton=problem) == "reference":
-        return attention_block_reference(x, weights, num_heads, context=context, **options)  # type: ignore[arg-type]
-    from kernels.temporal_attention.launch import attention_block_triton
-
-    out: Tensor = attention_block_triton(x, weights, num_heads, context=context, **options)
-    return out
+    run = attention_block_reference
+    if choose_backend("attention_block", backend, triton=problem) == "triton":
+        from kernels.temporal_attention.launch import attention_block_triton as run
+    return run(
+        x, weights, num_heads, context=context, mask=mask, hop_mask=hop_mask, rope=rope, relative_bias=relative_bias
+    )
 
 
 def _check(
@@ -182,9 +178,13 @@ def _size_problem(longest: int, channels: int) -> str:
 def _use_problem(tensors: list[Tensor]) -> str:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return "it has no gradient, and one is needed"
-    if torch.jit.is_tracing():
+    if _tracing():
         return "torch.jit.trace does not record launches"
     if torch.is_autocast_enabled(tensors[0].device.type):
         return "autocast mixes dtypes"
     wrong = next((tensor.dtype for tensor in tensors if tensor.dtype not in DTYPES), None)
     return "" if wrong is None else f"it takes float32, float16 and bfloat16, got {wrong}"
+
+
+def _tracing() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]

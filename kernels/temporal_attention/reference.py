@@ -40,8 +40,9 @@ def temporal_attention_reference(
         stored = past >= -cache.keys.shape[2]
         positions = torch.cat([past, positions.expand(len(past), -1)], 1)
         there = torch.cat([stored, there.expand(len(past), -1)], 1)
-        key = torch.cat([cache.keys, key], 2)
-        value = torch.cat([cache.values.masked_fill(~stored[:, None, :, None], 0.0), value], 2)
+        never = ~stored[:, None, :, None]
+        key = torch.cat([cache.keys.masked_fill(never, 0.0), key], 2)
+        value = torch.cat([cache.values.masked_fill(never, 0.0), value], 2)
     allowed = there[:, None, None, :]
     if hop_mask is not None:
         first = torch.tensor([hop_mask.first_frame], device=query.device) if cache is None else cache.committed

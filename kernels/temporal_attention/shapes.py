@@ -13,8 +13,6 @@ WIDEST = 512
 WIDEST_HEAD = 128
 BLOCK_K_BYTES = 64
 """Input channels of one product in a projection, in bytes: 16 of float32, 32 of the others."""
-BLOCK_V = 16
-"""Channels of a head's values that meet their columns of the output projection at once."""
 FUSE_ROWS = 16
 """Windows up to this many frames keep the output projection in the kernel; longer ones leave it to one large product.
 
@@ -33,16 +31,28 @@ def power_of_two(n: int) -> int:
     return max(16, 1 << max(n - 1, 0).bit_length())
 
 
-def warps(sizes: Mapping[str, int], item_bytes: int) -> int:
-    """Warps of a program: 8 where 4 would have to spill registers."""
-    large = sizes["BLOCK_T"] * sizes["BLOCK_S"] >= 64 * 64 or sizes.get("BLOCK_C", 0) * item_bytes >= 512
-    return 8 if large else 4
+def warps(sizes: Mapping[str, int]) -> int:
+    """Warps of a program: 8 for a fused block, which has a multiprocessor to itself, and for 64 x 64 scores."""
+    return 8 if "BLOCK_C" in sizes or sizes["BLOCK_T"] * sizes["BLOCK_S"] >= 64 * 64 else 4
+
+
+def registers(item_bytes: int) -> int | None:
+    """Registers of a thread that ptxas may use, None for its own choice.
+
+    Left alone with half precision it aims at several programs a multiprocessor, and spills for it; in float32 it is the
+    other way round. Both were tried for every architecture.
+    """
+    return 255 if item_bytes == 2 else None
 
 
 def block_constants(
     *, frames: int, tokens: int, width: int, context: int, heads: int, channels: int, item_bytes: int
 ) -> dict[str, int]:
-    """Sizes of the fused block's program."""
+    """Sizes of the fused block's program.
+
+    BLOCK_V channels of a head's values meet their columns of the output projection at once: all of a narrow head, but
+    not in float32, where sm_86 and sm_89 would spill.
+    """
     fused = frames <= FUSE_ROWS
     return {
         "C": width,
@@ -55,7 +65,7 @@ def block_constants(
         "BLOCK_S": power_of_two(tokens),
         "BLOCK_C": power_of_two(width),
         "BLOCK_K": BLOCK_K_BYTES // item_bytes,
-        "BLOCK_V": BLOCK_V,
+        "BLOCK_V": 32 if channels <= 32 and item_bytes == 2 else 16,
         "BLOCK_D": power_of_two(channels),
         "BLOCK_HALF": power_of_two(channels // 2),
     }
@@ -130,7 +140,7 @@ def _plain(
     signature = dict.fromkeys(("q", "k", "v", "bias", "cache_k", "cache_v", "out"), f"*{dtype}")
     signature |= {"mask": "*u8", "committed": "*i64"} | dict.fromkeys(("T", "S", *strides, "m_sb", "first"), "i32")
     signature |= {"scale": "fp32"}
-    fixed: dict[str, Constant] = dict.fromkeys(("q_sd", "k_sd", "v_sd", "m_ss"), 1) | {"MASK": True}
+    fixed: dict[str, Constant] = {"q_sd": 1, "k_sd": 1, "v_sd": 1, "m_ss": 1, "MASK": True}
     absent = (() if cached else ("cache_k", "cache_v", "committed")) + (() if chosen["REACH"] else ("bias",))
     return _case("attention_kernel", name, dtype, signature, {**fixed, **chosen}, sizes, absent, strides)
 
@@ -152,7 +162,8 @@ def _case(
         constants={**constants, **sizes}
         | dict.fromkeys(absent)
         | {"DOT": f"tl.{_TYPES[dtype]}", "PRECISION": "tf32x3" if dtype == "fp32" else "ieee"},
-        num_warps=warps(sizes, _BYTES[dtype]),
+        num_warps=warps(sizes),
         num_stages=STAGES,
+        registers=registers(_BYTES[dtype]),
         divisible=divisible,
     )

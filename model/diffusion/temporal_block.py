@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kernels.temporal_attention import temporal_attention
+from kernels.temporal_attention import AttentionWeights, attention_block
 
 
 class FilmResBlock(nn.Module):
@@ -38,7 +38,7 @@ class FilmResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention over frames (self) or over audio tokens (cross), pre-norm, residual."""
+    """Multi-head attention over frames (self) or audio tokens (cross), pre-norm, residual: one call to a kernel."""
 
     def __init__(self, width: int, num_heads: int, context: int | None = None) -> None:
         super().__init__()
@@ -52,15 +52,18 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """x (B, T, width); context (B, S, C) or None for self-attention; mask (B, S) True where usable."""
-        h = self.norm(x)
-        key, value = self.key_value(h if context is None else context).chunk(2, -1)
-        q, k, v = (self._split(part) for part in (self.query(h), key, value))
-        attended = temporal_attention(q, k, v, mask=mask)
-        out: Tensor = x + self.out(attended.transpose(1, 2).flatten(2))
-        return out
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
+        weights = AttentionWeights(
+            query=self.query.weight,
+            query_bias=self.query.bias,
+            key_value=self.key_value.weight,
+            key_value_bias=self.key_value.bias,
+            out=self.out.weight,
+            out_bias=self.out.bias,
+            norm_weight=self.norm.weight,
+            norm_bias=self.norm.bias,
+            norm_epsilon=self.norm.eps,
+        )
+        return attention_block(x, weights, self.num_heads, context=context, mask=mask)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from kernels.temporal_attention import temporal_attention
 from model.diffusion.generator import MotionGenerator
 from model.diffusion.noise_schedule import add_noise, cosine_alpha_bar
 from model.diffusion.samplers import ddim, follow_flow, frame_noise, sample
+from model.diffusion.temporal_block import Attention
 from model.diffusion.unet import TemporalUNet, UNetConfig
 from model.errors import ConfigError
 
@@ -207,6 +208,32 @@ def test_attention_equals_the_formula_and_masks(frames: int) -> None:
     out = temporal_attention(q, k, v, mask=mask)
     torch.testing.assert_close(out[0], wanted[0] if mask[0].any() else torch.zeros_like(out[0]), atol=1e-5, rtol=1e-4)
     assert torch.equal(out[1], torch.zeros_like(out[1]))
+
+
+@pytest.mark.parametrize("context", [None, 20])
+def test_an_attention_block_equals_its_modules_one_by_one(context: int | None) -> None:
+    torch.manual_seed(0)
+    block = Attention(24, 2, context)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(3, 7, 24)
+    audio = None if context is None else torch.randn(3, 5, context)
+    mask = None if context is None else torch.rand(3, 5) < 0.7
+    h = block.norm(x)
+    key, value = block.key_value(h if audio is None else audio).chunk(2, -1)
+    q, k, v = (part.unflatten(-1, (2, 12)).transpose(1, 2) for part in (block.query(h), key, value))
+    wanted = x + block.out(temporal_attention(q, k, v, mask=mask).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(block(x, audio, mask), wanted, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_net_takes_other_batches() -> None:
+    unet = small_unet()
+    inputs = [torch.randn(4, 16, 16), torch.rand(4), torch.randn(4, 16, 16), torch.ones(4, 16), torch.randn(4, 16, 256)]
+    inputs.append(torch.arange(16).expand(4, -1) < torch.tensor([[16], [12], [3], [0]]))
+    with torch.inference_mode():
+        traced = torch.jit.trace(unet, tuple(tensor[:2] for tensor in inputs))
+        torch.testing.assert_close(traced(*inputs), unet(*inputs), atol=1e-5, rtol=1e-5)
 
 
 def test_attention_refuses_shapes_that_disagree() -> None:
