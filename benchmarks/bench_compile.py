@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from kernels.compile_check import SHARED_LIMIT_BYTES, Compiled, compile_case, find_cases
@@ -19,13 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compile everything for everything; write a results file when asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that compile")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     rows = []
-    for case in find_cases(args.only):
-        for sm in SHARED_LIMIT_BYTES:
-            rows.append(compile_case(case, sm))
-            print(rows[-1].name, f"sm_{sm}", rows[-1].registers, "; ".join(rows[-1].problems) or "ok", flush=True)
+    todo = [(case, sm) for case in find_cases(args.only) for sm in SHARED_LIMIT_BYTES]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        for row in pool.map(compile_case, *zip(*todo, strict=True)):
+            rows.append(row)
+            print(row.name, f"sm_{row.sm}", row.registers, "; ".join(row.problems) or "ok", flush=True)
     if args.json is not None:
         figures = {name: figure for row in rows for name, figure in figures_of(row).items()}
         command = "python benchmarks/bench_compile.py" + (f" --only {args.only}" if args.only else "")

@@ -33,6 +33,12 @@ EXAMPLES = 10 if "--nightly" in sys.argv or DEVICE == "cuda" else 1
 nightly = pytest.mark.nightly
 
 
+def sizes(frames: list[int], *, now: list[int]) -> list[object]:
+    """Every size in every precision; by day 7 frames in each, and the sizes `now` in float32."""
+    day = [(n, dtype) for n in frames for dtype in DTYPES if n == 7 or (n in now and dtype == torch.float32)]
+    return [pytest.param(n, d, marks=() if (n, d) in day else nightly) for n in frames for d in DTYPES]
+
+
 @pytest.fixture(autouse=True)
 def _no_gradients() -> None:
     torch.manual_seed(0)
@@ -72,8 +78,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, **options: object) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("frames", [1, 7, 63, pytest.param(64, marks=nightly)])
+@pytest.mark.parametrize(("frames", "dtype"), sizes([1, 7, 63, 64], now=[1, 63]))
 def test_self_attention(frames: int, dtype: torch.dtype) -> None:
     q, k, v = (poisoned(2, 2, frames, 8, dtype=dtype) for _ in range(3))
     mask = torch.rand(2, frames, device=DEVICE) < 0.7
@@ -150,8 +155,7 @@ def check_block(x: Tensor, w: AttentionWeights, heads: int, **options: object) -
     assert error <= {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}[x.dtype], error
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("frames", [1, 7, pytest.param(63, marks=nightly)])
+@pytest.mark.parametrize(("frames", "dtype"), sizes([1, 7, 63], now=[1]))
 def test_fused_self_attention(frames: int, dtype: torch.dtype) -> None:
     """Up to 16 frames the output projection is in the kernel; beyond, it is torch's."""
     x, w = poisoned(2, frames, 20, dtype=dtype), block_weights(20, 24, 20, dtype)

@@ -20,7 +20,7 @@ def in_child() -> bool:
     return os.environ.get(CHILD) == "1"
 
 
-def run_module(module: str, *options: str, timeout_s: float = 390) -> str:
+def run_module(module: str, *options: str, timeout_s: float = 590) -> str:
     """Run the tests of one file, relative to the repository, in a child; what it printed.
 
     Raises:
