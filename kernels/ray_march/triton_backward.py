@@ -1,0 +1,387 @@
+"""Triton kernels of the differentiable ray marcher: sums along rays, and their gradients.
+
+The backward pass stores nothing per sample. It walks each ray again from the front, as many samples as the forward
+pass took, and knows what lies behind a sample as the saved total less what has been passed (README.md, "Backward").
+Rays of a program belong to one frame. Gradients of planes, warp and biases are added in float32 by atomics, so their
+last digits depend on the order; those of the weights are summed in a program first.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.ray_march.triton_parts import (
+    CHANNELS,
+    DENSITY_STEP,
+    HIDDEN,
+    OUTPUTS,
+    STEP,
+    TERMINATION,
+    WARP_EXTENT,
+    WARP_LO,
+    column,
+    field_features,
+    hidden_layers,
+    load_weights,
+    next_sample,
+    output_layer,
+    plane_cell,
+    plane_texel,
+    product,
+    sample_distance,
+    shade,
+    steps_per_voxel,
+    warp_cell,
+    warp_corners,
+    warped,
+)
+
+TILE_FIELDS = tl.constexpr(3)  # of a row of `tiles`: frame, first ray, one past the last
+SUMS = tl.constexpr(6)  # red, green, blue, transmittance, sum of w u, sum of w u^2
+
+
+@triton.jit
+def _load_rays(tiles, origins, directions, R: tl.constexpr):
+    """Frame, ray indices (R,) int64, which exist, origins and directions."""
+    tile = tiles + tl.program_id(0) * TILE_FIELDS
+    frame = tl.load(tile).to(tl.int64)
+    ray = tl.load(tile + 1).to(tl.int64) + tl.arange(0, R)
+    there = ray < tl.load(tile + 2)
+    ox = tl.load(origins + ray * 3, mask=there, other=0.0)
+    oy = tl.load(origins + ray * 3 + 1, mask=there, other=0.0)
+    oz = tl.load(origins + ray * 3 + 2, mask=there, other=0.0)
+    dx = tl.load(directions + ray * 3, mask=there, other=1.0)
+    dy = tl.load(directions + ray * 3 + 1, mask=there, other=0.0)
+    dz = tl.load(directions + ray * 3 + 2, mask=there, other=0.0)
+    return frame, ray, there, ox, oy, oz, dx, dy, dz
+
+
+@triton.jit
+def march_sums_kernel(
+    tiles,
+    origins,
+    directions,
+    t_near,
+    t_far,
+    distance,
+    constants,
+    planes,
+    weights,
+    biases,
+    warp,
+    sums,
+    samples,
+    heaviest,
+    side,
+    grid,
+    nodes_x,
+    nodes_y,
+    nodes_z,
+    R: tl.constexpr,
+    TRACK: tl.constexpr,
+    EMULATE: tl.constexpr,
+):
+    """Sums (N, 6) and sample counts (N,) of one tile's rays; with TRACK each voxel's heaviest weight."""
+    frame, ray, there, ox, oy, oz, dx, dy, dz = _load_rays(tiles, origins, directions, R)
+    near = tl.load(t_near + ray, mask=there, other=0.0)
+    far = tl.load(t_far + ray, mask=there, other=0.0)
+    biases += frame * 2 * HIDDEN
+    warp += frame * nodes_x * nodes_y * nodes_z * 3
+    step = tl.load(constants + STEP)
+    density_step, termination = tl.load(constants + DENSITY_STEP), tl.load(constants + TERMINATION)
+    skip = steps_per_voxel(dx, dy, dz, step, grid)
+    k = tl.zeros([R], tl.float32)
+    through, count = k + 1.0, tl.zeros([R], tl.int32)
+    red, green, blue, first, second = k, k, k, k, k
+    live = there & (near < far)
+    while tl.max(live.to(tl.int32), 0) > 0:
+        k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
+        t = sample_distance(near, k, step)
+        px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
+        qx, qy, qz = warped(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+        f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
+        w1_0, w1_1, w1_2, w2, w3 = load_weights(weights)
+        _, h2 = hidden_layers(f0, f1, f2, w1_0, w1_1, w1_2, w2, biases, EMULATE)
+        alpha, r, g, b = shade(output_layer(h2, w3, constants, EMULATE), density_step)
+        w = tl.where(found, through * alpha, 0.0)
+        u = (k + 0.5) * step
+        red, green, blue = red + w * r, green + w * g, blue + w * b
+        first, second = first + w * u, second + w * u * u
+        through = tl.where(found, through * (1.0 - alpha), through)
+        count += found.to(tl.int32)
+        if TRACK:
+            tl.atomic_max(heaviest + _voxel_at(px, py, pz, grid), w, mask=found, sem="relaxed")
+        k += 1.0
+        live = found & (through > termination)
+    out = sums + ray * SUMS
+    tl.store(out, red, mask=there)
+    tl.store(out + 1, green, mask=there)
+    tl.store(out + 2, blue, mask=there)
+    tl.store(out + 3, through, mask=there)
+    tl.store(out + 4, first, mask=there)
+    tl.store(out + 5, second, mask=there)
+    tl.store(samples + ray, count, mask=there)
+
+
+@triton.jit
+def _voxel_at(px, py, pz, grid):
+    """Flat voxel index (R,) of positions, as `next_sample` looks them up."""
+    scale = 0.5 * grid.to(tl.float32)
+    ix = tl.minimum(tl.maximum(((px + 1.0) * scale).to(tl.int32), 0), grid - 1)
+    iy = tl.minimum(tl.maximum(((py + 1.0) * scale).to(tl.int32), 0), grid - 1)
+    iz = tl.minimum(tl.maximum(((pz + 1.0) * scale).to(tl.int32), 0), grid - 1)
+    return (ix * grid + iy) * grid + iz
+
+
+@triton.jit
+def march_gradients_kernel(
+    tiles,
+    origins,
+    directions,
+    t_near,
+    t_far,
+    distance,
+    constants,
+    planes,
+    weights,
+    biases,
+    warp,
+    sums,
+    samples,
+    upstream,
+    d_planes,
+    d_weights,
+    d_b3,
+    d_biases,
+    d_warp,
+    d_rays,
+    side,
+    grid,
+    nodes_x,
+    nodes_y,
+    nodes_z,
+    R: tl.constexpr,
+    FIELD: tl.constexpr,
+    EMULATE: tl.constexpr,
+):
+    """Gradients of one tile's rays from those of its sums, `upstream` (N, 6), all added to zeroed float32 buffers.
+
+    `d_rays` (N, 6) is written: gradients of origin and direction. FIELD: also those of planes and weights.
+    """
+    frame, ray, there, ox, oy, oz, dx, dy, dz = _load_rays(tiles, origins, directions, R)
+    near = tl.load(t_near + ray, mask=there, other=0.0)
+    far = tl.load(t_far + ray, mask=there, other=0.0)
+    left = tl.load(samples + ray, mask=there, other=0)
+    biases += frame * 2 * HIDDEN
+    warp_offset = frame * nodes_x * nodes_y * nodes_z * 3
+    warp += warp_offset
+    d_warp += warp_offset
+    step, density_step = tl.load(constants + STEP), tl.load(constants + DENSITY_STEP)
+    skip = steps_per_voxel(dx, dy, dz, step, grid)
+    g_red, g_green, g_blue, g_first, g_second, behind, end = _upstream(upstream, sums, ray, there)
+    k = tl.zeros([R], tl.float32)
+    through = k + 1.0
+    d_ox, d_oy, d_oz, d_dx, d_dy, d_dz = k, k, k, k, k, k
+    if FIELD:
+        s1_0 = tl.zeros([CHANNELS, HIDDEN], tl.float32)
+        s1_1 = tl.zeros([CHANNELS, HIDDEN], tl.float32)
+        s1_2 = tl.zeros([CHANNELS, HIDDEN], tl.float32)
+        s2 = tl.zeros([HIDDEN, HIDDEN], tl.float32)
+        s3 = tl.zeros([HIDDEN, OUTPUTS], tl.float32)
+        sb3 = tl.zeros([OUTPUTS], tl.float32)
+    sb1, sb2 = tl.zeros([HIDDEN], tl.float32), tl.zeros([HIDDEN], tl.float32)
+    live = left > 0
+    while tl.max(live.to(tl.int32), 0) > 0:
+        k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
+        t = sample_distance(near, k, step)
+        px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
+        qx, qy, qz = warped(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+        f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
+        w1_0, w1_1, w1_2, w2, w3 = load_weights(weights)
+        h1, h2 = hidden_layers(f0, f1, f2, w1_0, w1_1, w1_2, w2, biases, EMULATE)
+        raw = output_layer(h2, w3, constants, EMULATE)
+        alpha, r, g, b = shade(raw, density_step)
+        w = tl.where(found, through * alpha, 0.0)
+        through = tl.where(found, through * (1.0 - alpha), through)
+        u = (k + 0.5) * step
+        value = g_red * r + g_green * g + g_blue * b + g_first * u + g_second * u * u
+        behind -= w * value
+        d_depth = through * value - behind - end
+        d_density = d_depth * density_step * tl.sigmoid(column(raw, 0) - 1.0)
+        d_raw = _outputs(
+            tl.where(found, d_density, 0.0),
+            w * g_red * r * (1.0 - r),
+            w * g_green * g * (1.0 - g),
+            w * g_blue * b * (1.0 - b),
+        )
+        half = d_raw.to(w3.dtype)
+        zero = tl.zeros([R, HIDDEN], tl.float32)
+        d_h2 = tl.where(h2 > 0, product(half, tl.trans(w3), zero, EMULATE), 0.0)
+        half2 = d_h2.to(w3.dtype)
+        d_h1 = tl.where(h1 > 0, product(half2, tl.trans(w2), zero, EMULATE), 0.0)
+        half1 = d_h1.to(w3.dtype)
+        sb1 += tl.sum(d_h1, 0)
+        sb2 += tl.sum(d_h2, 0)
+        if FIELD:
+            s3 = product(tl.trans(h2), half, s3, EMULATE)
+            s2 = product(tl.trans(h1), half2, s2, EMULATE)
+            s1_0 = product(tl.trans(f0.to(w3.dtype)), half1, s1_0, EMULATE)
+            s1_1 = product(tl.trans(f1.to(w3.dtype)), half1, s1_1, EMULATE)
+            s1_2 = product(tl.trans(f2.to(w3.dtype)), half1, s1_2, EMULATE)
+            sb3 += tl.sum(d_raw, 0)
+        none = tl.zeros([R, CHANNELS], tl.float32)
+        d_f0 = product(half1, tl.trans(w1_0), none, EMULATE)
+        d_f1 = product(half1, tl.trans(w1_1), none, EMULATE)
+        d_f2 = product(half1, tl.trans(w1_2), none, EMULATE)
+        d_qx, d_qy, d_qz = _planes_backward(
+            planes, d_planes, side, qx, qy, qz, d_f0, d_f1, d_f2, found, FIELD
+        )
+        d_px, d_py, d_pz = _warp_backward(
+            warp, d_warp, nodes_x, nodes_y, nodes_z, constants, px, py, pz, d_qx, d_qy, d_qz, found
+        )
+        d_ox, d_oy, d_oz = d_ox + d_px, d_oy + d_py, d_oz + d_pz
+        d_dx, d_dy, d_dz = d_dx + t * d_px, d_dy + t * d_py, d_dz + t * d_pz
+        k += 1.0
+        left -= found.to(tl.int32)
+        live = found & (left > 0)
+    _store_rays(d_rays, ray, there, d_ox, d_oy, d_oz, d_dx, d_dy, d_dz)
+    h = tl.arange(0, HIDDEN)
+    d_biases += frame * 2 * HIDDEN
+    tl.atomic_add(d_biases + h, sb1, sem="relaxed")
+    tl.atomic_add(d_biases + HIDDEN + h, sb2, sem="relaxed")
+    if FIELD:
+        o = tl.arange(0, OUTPUTS)
+        tl.atomic_add(d_b3 + o, sb3, sem="relaxed")
+        _add_weights(d_weights, s1_0, s1_1, s1_2, s2, s3)
+
+
+@triton.jit
+def _upstream(upstream, sums, ray, there):
+    """Gradients of the sums of each ray (R,), what all samples together contribute, and the end's part.
+
+    The last is the gradient of the final transmittance times it: what any more optical depth would take away.
+    """
+    at, saved = upstream + ray * SUMS, sums + ray * SUMS
+    g_red = tl.load(at, mask=there, other=0.0)
+    g_green = tl.load(at + 1, mask=there, other=0.0)
+    g_blue = tl.load(at + 2, mask=there, other=0.0)
+    g_first = tl.load(at + 4, mask=there, other=0.0)
+    g_second = tl.load(at + 5, mask=there, other=0.0)
+    total = g_red * tl.load(saved, mask=there, other=0.0)
+    total += g_green * tl.load(saved + 1, mask=there, other=0.0)
+    total += g_blue * tl.load(saved + 2, mask=there, other=0.0)
+    total += g_first * tl.load(saved + 4, mask=there, other=0.0)
+    total += g_second * tl.load(saved + 5, mask=there, other=0.0)
+    end = tl.load(at + 3, mask=there, other=0.0) * tl.load(saved + 3, mask=there, other=0.0)
+    return g_red, g_green, g_blue, g_first, g_second, total, end
+
+
+@triton.jit
+def _outputs(density, red, green, blue):
+    """Four blocks (R,) as the first columns of (R, 16)."""
+    o = tl.arange(0, OUTPUTS)[None, :]
+    color = tl.where(o == 1, red[:, None], tl.where(o == 2, green[:, None], blue[:, None]))
+    return tl.where(o == 0, density[:, None], tl.where(o < 4, color, 0.0))
+
+
+@triton.jit
+def _planes_backward(planes, d_planes, side, qx, qy, qz, d_f0, d_f1, d_f2, mask, FIELD: tl.constexpr):
+    """Gradient of the canonical position, three blocks (R,); FIELD: adds to the planes' as well."""
+    ix, fx = plane_cell(qx, side)
+    iy, fy = plane_cell(qy, side)
+    iz, fz = plane_cell(qz, side)
+    d_x, d_y = _plane_backward(planes, d_planes, plane_texel(ix, iy, 0, side), fx, fy, side, d_f0, mask, FIELD)
+    d_z, more = _plane_backward(planes, d_planes, plane_texel(iz, iy, 1, side), fz, fy, side, d_f1, mask, FIELD)
+    d_y += more
+    more_x, more_z = _plane_backward(planes, d_planes, plane_texel(ix, iz, 2, side), fx, fz, side, d_f2, mask, FIELD)
+    scale = 0.5 * (side - 1).to(tl.float32)
+    d_x = tl.where(tl.abs(qx) <= 1.0, (d_x + more_x) * scale, 0.0)
+    d_y = tl.where(tl.abs(qy) <= 1.0, d_y * scale, 0.0)
+    d_z = tl.where(tl.abs(qz) <= 1.0, (d_z + more_z) * scale, 0.0)
+    return d_x, d_y, d_z
+
+
+@triton.jit
+def _plane_backward(planes, d_planes, texel, f_col, f_row, side, d_feature, mask, FIELD: tl.constexpr):
+    """Gradients of one plane's column and row fractions (R,) from the features' (R, 16)."""
+    offset = texel[:, None] + tl.arange(0, CHANNELS)[None, :]
+    wanted, right, down = mask[:, None], f_col[:, None], f_row[:, None]
+    at = planes + offset
+    a = tl.load(at, mask=wanted, other=0.0).to(tl.float32)
+    b = tl.load(at + CHANNELS, mask=wanted, other=0.0).to(tl.float32)
+    c = tl.load(at + side * CHANNELS, mask=wanted, other=0.0).to(tl.float32)
+    d = tl.load(at + (side + 1) * CHANNELS, mask=wanted, other=0.0).to(tl.float32)
+    d_right = tl.sum(d_feature * ((b - a) * (1.0 - down) + (d - c) * down), 1)
+    d_down = tl.sum(d_feature * ((c - a) * (1.0 - right) + (d - b) * right), 1)
+    if FIELD:
+        to = d_planes + offset
+        upper, lower = d_feature * (1.0 - down), d_feature * down
+        tl.atomic_add(to, upper * (1.0 - right), mask=wanted, sem="relaxed")
+        tl.atomic_add(to + CHANNELS, upper * right, mask=wanted, sem="relaxed")
+        tl.atomic_add(to + side * CHANNELS, lower * (1.0 - right), mask=wanted, sem="relaxed")
+        tl.atomic_add(to + (side + 1) * CHANNELS, lower * right, mask=wanted, sem="relaxed")
+    return d_right, d_down
+
+
+@triton.jit
+def _warp_backward(
+    warp, d_warp, nodes_x, nodes_y, nodes_z, constants, px, py, pz, d_qx, d_qy, d_qz, mask
+):
+    """Gradient of the deformed position, three blocks (R,), from the canonical one's; adds to the nodes'."""
+    ix, iy, iz, fx, fy, fz = warp_cell(px, py, pz, nodes_x, nodes_y, nodes_z, constants)
+    node, weight = warp_corners(ix, iy, iz, fx, fy, fz, nodes_y, nodes_z)
+    wanted = mask[:, None]
+    to = d_warp + node * 3
+    tl.atomic_add(to, weight * d_qx[:, None], mask=wanted, sem="relaxed")
+    tl.atomic_add(to + 1, weight * d_qy[:, None], mask=wanted, sem="relaxed")
+    tl.atomic_add(to + 2, weight * d_qz[:, None], mask=wanted, sem="relaxed")
+    at = warp + node * 3
+    along = tl.load(at, mask=wanted, other=0.0) * d_qx[:, None]
+    along += tl.load(at + 1, mask=wanted, other=0.0) * d_qy[:, None]
+    along += tl.load(at + 2, mask=wanted, other=0.0) * d_qz[:, None]
+    corner = tl.arange(0, 8)
+    bx, by, bz = (corner // 4)[None, :] == 1, ((corner // 2) % 2)[None, :] == 1, (corner % 2)[None, :] == 1
+    wx = tl.where(bx, fx[:, None], 1.0 - fx[:, None])
+    wy = tl.where(by, fy[:, None], 1.0 - fy[:, None])
+    wz = tl.where(bz, fz[:, None], 1.0 - fz[:, None])
+    d_x = tl.sum(tl.where(bx, along, -along) * wy * wz, 1)
+    d_y = tl.sum(tl.where(by, along, -along) * wx * wz, 1)
+    d_z = tl.sum(tl.where(bz, along, -along) * wx * wy, 1)
+    d_px = d_qx + _node_slope(d_x, px, nodes_x, constants, 0)
+    d_py = d_qy + _node_slope(d_y, py, nodes_y, constants, 1)
+    d_pz = d_qz + _node_slope(d_z, pz, nodes_z, constants, 2)
+    return d_px, d_py, d_pz
+
+
+@triton.jit
+def _node_slope(d_frac, p, nodes, constants, axis: tl.constexpr):
+    """A gradient per node spacing as one per unit length; none where the position is clamped to the warp's box."""
+    lo, extent = tl.load(constants + WARP_LO + axis), tl.load(constants + WARP_EXTENT + axis)
+    inside = (p >= lo) & (p <= lo + extent)
+    return tl.where(inside, d_frac * (nodes - 1).to(tl.float32) / extent, 0.0)
+
+
+@triton.jit
+def _store_rays(d_rays, ray, there, d_ox, d_oy, d_oz, d_dx, d_dy, d_dz):
+    out = d_rays + ray * 6
+    tl.store(out, d_ox, mask=there)
+    tl.store(out + 1, d_oy, mask=there)
+    tl.store(out + 2, d_oz, mask=there)
+    tl.store(out + 3, d_dx, mask=there)
+    tl.store(out + 4, d_dy, mask=there)
+    tl.store(out + 5, d_dz, mask=there)
+
+
+@triton.jit
+def _add_weights(d_weights, s1_0, s1_1, s1_2, s2, s3):
+    """Add a program's sums to the gradients of w1, w2, w3, which lie as `load_weights` reads them."""
+    c, h, o = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN), tl.arange(0, OUTPUTS)
+    first = d_weights + c[:, None] * HIDDEN + h[None, :]
+    second = d_weights + 3 * CHANNELS * HIDDEN
+    third = second + HIDDEN * HIDDEN
+    tl.atomic_add(first, s1_0, sem="relaxed")
+    tl.atomic_add(first + CHANNELS * HIDDEN, s1_1, sem="relaxed")
+    tl.atomic_add(first + 2 * CHANNELS * HIDDEN, s1_2, sem="relaxed")
+    tl.atomic_add(second + h[:, None] * HIDDEN + h[None, :], s2, sem="relaxed")
+    tl.atomic_add(third + h[:, None] * OUTPUTS + o[None, :], s3, sem="relaxed")
