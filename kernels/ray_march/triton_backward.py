@@ -37,6 +37,7 @@ from kernels.ray_march.triton_parts import (
     warped,
 )
 
+FEATURES = tl.constexpr(48)
 TILE_FIELDS = tl.constexpr(3)  # of a row of `tiles`: frame, first ray, one past the last
 SUMS = tl.constexpr(6)  # red, green, blue, transmittance, sum of w u, sum of w u^2
 
@@ -147,6 +148,7 @@ def march_gradients_kernel(
     weights,
     biases,
     warp,
+    transposed,
     sums,
     samples,
     upstream,
@@ -167,6 +169,7 @@ def march_gradients_kernel(
 ):
     """Gradients of one tile's rays from those of its sums, `upstream` (N, 6), all added to zeroed float32 buffers.
 
+    `transposed` holds w1 (64, 48), w2 (64, 64) and w3 (16, 64), row = output, and `d_weights` their gradients.
     `d_rays` (N, 6) is written: gradients of origin and direction. FIELD: also those of planes and weights.
     """
     frame, ray, there, ox, oy, oz, dx, dy, dz = _load_rays(tiles, origins, directions, R)
@@ -174,6 +177,7 @@ def march_gradients_kernel(
     far = tl.load(t_far + ray, mask=there, other=0.0)
     left = tl.load(samples + ray, mask=there, other=0)
     biases += frame * 2 * HIDDEN
+    d_biases += frame * 2 * HIDDEN
     warp_offset = frame * nodes_x * nodes_y * nodes_z * 3
     warp += warp_offset
     d_warp += warp_offset
@@ -184,13 +188,16 @@ def march_gradients_kernel(
     through = k + 1.0
     d_ox, d_oy, d_oz, d_dx, d_dy, d_dz = k, k, k, k, k, k
     if FIELD:
-        s1_0 = tl.zeros([CHANNELS, HIDDEN], tl.float32)
-        s1_1 = tl.zeros([CHANNELS, HIDDEN], tl.float32)
-        s1_2 = tl.zeros([CHANNELS, HIDDEN], tl.float32)
+        s1_0 = tl.zeros([HIDDEN, CHANNELS], tl.float32)
+        s1_1 = tl.zeros([HIDDEN, CHANNELS], tl.float32)
+        s1_2 = tl.zeros([HIDDEN, CHANNELS], tl.float32)
         s2 = tl.zeros([HIDDEN, HIDDEN], tl.float32)
         s3 = tl.zeros([HIDDEN, OUTPUTS], tl.float32)
         sb3 = tl.zeros([OUTPUTS], tl.float32)
-    sb1, sb2 = tl.zeros([HIDDEN], tl.float32), tl.zeros([HIDDEN], tl.float32)
+    c, h, o = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN), tl.arange(0, OUTPUTS)
+    v1 = transposed + h[:, None] * FEATURES + c[None, :]
+    v2 = transposed + HIDDEN * FEATURES + h[:, None] * HIDDEN + h[None, :]
+    v3 = transposed + HIDDEN * (FEATURES + HIDDEN) + o[:, None] * HIDDEN + h[None, :]
     live = left > 0
     while tl.max(live.to(tl.int32), 0) > 0:
         k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
@@ -217,23 +224,23 @@ def march_gradients_kernel(
         )
         half = d_raw.to(w3.dtype)
         zero = tl.zeros([R, HIDDEN], tl.float32)
-        d_h2 = tl.where(h2 > 0, product(half, tl.trans(w3), zero, EMULATE), 0.0)
+        d_h2 = tl.where(h2 > 0, product(half, tl.load(v3), zero, EMULATE), 0.0)
         half2 = d_h2.to(w3.dtype)
-        d_h1 = tl.where(h1 > 0, product(half2, tl.trans(w2), zero, EMULATE), 0.0)
+        tl.atomic_add(d_biases + HIDDEN + h, tl.sum(d_h2, 0), sem="relaxed")
+        d_h1 = tl.where(h1 > 0, product(half2, tl.load(v2), zero, EMULATE), 0.0)
         half1 = d_h1.to(w3.dtype)
-        sb1 += tl.sum(d_h1, 0)
-        sb2 += tl.sum(d_h2, 0)
+        tl.atomic_add(d_biases + h, tl.sum(d_h1, 0), sem="relaxed")
         if FIELD:
             s3 = product(tl.trans(h2), half, s3, EMULATE)
-            s2 = product(tl.trans(h1), half2, s2, EMULATE)
-            s1_0 = product(tl.trans(f0.to(w3.dtype)), half1, s1_0, EMULATE)
-            s1_1 = product(tl.trans(f1.to(w3.dtype)), half1, s1_1, EMULATE)
-            s1_2 = product(tl.trans(f2.to(w3.dtype)), half1, s1_2, EMULATE)
+            s2 = product(tl.trans(half2), h1, s2, EMULATE)
+            s1_0 = product(tl.trans(half1), f0.to(w3.dtype), s1_0, EMULATE)
+            s1_1 = product(tl.trans(half1), f1.to(w3.dtype), s1_1, EMULATE)
+            s1_2 = product(tl.trans(half1), f2.to(w3.dtype), s1_2, EMULATE)
             sb3 += tl.sum(d_raw, 0)
         none = tl.zeros([R, CHANNELS], tl.float32)
-        d_f0 = product(half1, tl.trans(w1_0), none, EMULATE)
-        d_f1 = product(half1, tl.trans(w1_1), none, EMULATE)
-        d_f2 = product(half1, tl.trans(w1_2), none, EMULATE)
+        d_f0 = product(half1, tl.load(v1), none, EMULATE)
+        d_f1 = product(half1, tl.load(v1 + CHANNELS), none, EMULATE)
+        d_f2 = product(half1, tl.load(v1 + 2 * CHANNELS), none, EMULATE)
         d_qx, d_qy, d_qz = _planes_backward(
             planes, d_planes, side, qx, qy, qz, d_f0, d_f1, d_f2, found, FIELD
         )
@@ -246,14 +253,14 @@ def march_gradients_kernel(
         left -= found.to(tl.int32)
         live = found & (left > 0)
     _store_rays(d_rays, ray, there, d_ox, d_oy, d_oz, d_dx, d_dy, d_dz)
-    h = tl.arange(0, HIDDEN)
-    d_biases += frame * 2 * HIDDEN
-    tl.atomic_add(d_biases + h, sb1, sem="relaxed")
-    tl.atomic_add(d_biases + HIDDEN + h, sb2, sem="relaxed")
     if FIELD:
-        o = tl.arange(0, OUTPUTS)
         tl.atomic_add(d_b3 + o, sb3, sem="relaxed")
-        _add_weights(d_weights, s1_0, s1_1, s1_2, s2, s3)
+        to = d_weights + h[:, None] * FEATURES + c[None, :]
+        tl.atomic_add(to, s1_0, sem="relaxed")
+        tl.atomic_add(to + CHANNELS, s1_1, sem="relaxed")
+        tl.atomic_add(to + 2 * CHANNELS, s1_2, sem="relaxed")
+        tl.atomic_add(d_weights + HIDDEN * FEATURES + h[:, None] * HIDDEN + h[None, :], s2, sem="relaxed")
+        tl.atomic_add(d_weights + HIDDEN * (FEATURES + HIDDEN) + o[None, :] * HIDDEN + h[:, None], s3, sem="relaxed")
 
 
 @triton.jit
@@ -371,17 +378,3 @@ def _store_rays(d_rays, ray, there, d_ox, d_oy, d_oz, d_dx, d_dy, d_dz):
     tl.store(out + 3, d_dx, mask=there)
     tl.store(out + 4, d_dy, mask=there)
     tl.store(out + 5, d_dz, mask=there)
-
-
-@triton.jit
-def _add_weights(d_weights, s1_0, s1_1, s1_2, s2, s3):
-    """Add a program's sums to the gradients of w1, w2, w3, which lie as `load_weights` reads them."""
-    c, h, o = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN), tl.arange(0, OUTPUTS)
-    first = d_weights + c[:, None] * HIDDEN + h[None, :]
-    second = d_weights + 3 * CHANNELS * HIDDEN
-    third = second + HIDDEN * HIDDEN
-    tl.atomic_add(first, s1_0, sem="relaxed")
-    tl.atomic_add(first + CHANNELS * HIDDEN, s1_1, sem="relaxed")
-    tl.atomic_add(first + 2 * CHANNELS * HIDDEN, s1_2, sem="relaxed")
-    tl.atomic_add(second + h[:, None] * HIDDEN + h[None, :], s2, sem="relaxed")
-    tl.atomic_add(third + h[:, None] * OUTPUTS + o[None, :], s3, sem="relaxed")

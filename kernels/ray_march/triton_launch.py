@@ -74,6 +74,7 @@ def launch_gradients(
         march_gradients_kernel[(len(tiles),)](
             tiles,
             *arguments,
+            _by_output(precision, tensors),
             sums,
             samples,
             upstream.contiguous(),
@@ -125,14 +126,17 @@ def _constants(volume: Volume, b3: Tensor) -> Tensor:
     return torch.cat([numbers.to(b3.device, non_blocking=True), last])
 
 
+def _by_output(precision: str, tensors: Sequence[Tensor]) -> Tensor:
+    """w1, w2 and w3 (padded to 16 rows), row = output, one after another."""
+    _, w1, w2, w3, *_ = tensors
+    padded = functional.pad(w3.detach(), (0, 0, 0, OUTPUTS - 4))
+    return torch.cat([w1.detach().flatten(), w2.detach().flatten(), padded.flatten()]).to(DTYPES[precision])
+
+
 def _unpacked(d_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of w1, w2, w3, row = output, from those of the packed weights."""
-    first, second, third = d_weights.split([FEATURES * HIDDEN, HIDDEN * HIDDEN, HIDDEN * OUTPUTS])
-    return (
-        first.view(FEATURES, HIDDEN).t(),
-        second.view(HIDDEN, HIDDEN).t(),
-        third.view(HIDDEN, OUTPUTS)[:, :4].t(),
-    )
+    """Gradients of w1, w2, w3 from those of `_by_output`."""
+    first, second, third = d_weights.split([HIDDEN * FEATURES, HIDDEN * HIDDEN, OUTPUTS * HIDDEN])
+    return first.view(HIDDEN, FEATURES), second.view(HIDDEN, HIDDEN), third.view(OUTPUTS, HIDDEN)[:4]
 
 
 @lru_cache(maxsize=64)
