@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-FORWARD_RAYS, FORWARD_WARPS = 32, 4  # rays of a program
-BACKWARD_RAYS, BACKWARD_WARPS = 32, 8
+FORWARD_RAYS, FORWARD_WARPS = 64, 4  # rays of a program
+BACKWARD_RAYS, BACKWARD_WARPS = 64, 4

@@ -183,21 +183,17 @@ def march_gradients_kernel(
     d_warp += warp_offset
     step, density_step = tl.load(constants + STEP), tl.load(constants + DENSITY_STEP)
     skip = steps_per_voxel(dx, dy, dz, step, grid)
-    g_red, g_green, g_blue, g_first, g_second, behind, end = _upstream(upstream, sums, ray, there)
+    upstream += ray * SUMS
+    behind, end = _whole(upstream, sums + ray * SUMS, there)
     k = tl.zeros([R], tl.float32)
     through = k + 1.0
-    d_ox, d_oy, d_oz, d_dx, d_dy, d_dz = k, k, k, k, k, k
-    if FIELD:
-        s1_0 = tl.zeros([HIDDEN, CHANNELS], tl.float32)
-        s1_1 = tl.zeros([HIDDEN, CHANNELS], tl.float32)
-        s1_2 = tl.zeros([HIDDEN, CHANNELS], tl.float32)
-        s2 = tl.zeros([HIDDEN, HIDDEN], tl.float32)
-        s3 = tl.zeros([HIDDEN, OUTPUTS], tl.float32)
-        sb3 = tl.zeros([OUTPUTS], tl.float32)
     c, h, o = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN), tl.arange(0, OUTPUTS)
-    v1 = transposed + h[:, None] * FEATURES + c[None, :]
-    v2 = transposed + HIDDEN * FEATURES + h[:, None] * HIDDEN + h[None, :]
-    v3 = transposed + HIDDEN * (FEATURES + HIDDEN) + o[:, None] * HIDDEN + h[None, :]
+    first = h[:, None] * FEATURES + c[None, :]
+    second = HIDDEN * FEATURES + h[:, None] * HIDDEN + h[None, :]
+    third = HIDDEN * (FEATURES + HIDDEN)
+    v1, v2, v3 = transposed + first, transposed + second, transposed + third + o[:, None] * HIDDEN + h[None, :]
+    d_w1, d_w2, d_w3 = d_weights + first, d_weights + second, d_weights + third + o[None, :] * HIDDEN + h[:, None]
+    d_rays += ray * 6
     live = left > 0
     while tl.max(live.to(tl.int32), 0) > 0:
         k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
@@ -212,6 +208,11 @@ def march_gradients_kernel(
         w = tl.where(found, through * alpha, 0.0)
         through = tl.where(found, through * (1.0 - alpha), through)
         u = (k + 0.5) * step
+        g_red = tl.load(upstream, mask=found, other=0.0)
+        g_green = tl.load(upstream + 1, mask=found, other=0.0)
+        g_blue = tl.load(upstream + 2, mask=found, other=0.0)
+        g_first = tl.load(upstream + 4, mask=found, other=0.0)
+        g_second = tl.load(upstream + 5, mask=found, other=0.0)
         value = g_red * r + g_green * g + g_blue * b + g_first * u + g_second * u * u
         behind -= w * value
         d_depth = through * value - behind - end
@@ -231,57 +232,58 @@ def march_gradients_kernel(
         half1 = d_h1.to(w3.dtype)
         tl.atomic_add(d_biases + h, tl.sum(d_h1, 0), sem="relaxed")
         if FIELD:
-            s3 = product(tl.trans(h2), half, s3, EMULATE)
-            s2 = product(tl.trans(half2), h1, s2, EMULATE)
-            s1_0 = product(tl.trans(half1), f0.to(w3.dtype), s1_0, EMULATE)
-            s1_1 = product(tl.trans(half1), f1.to(w3.dtype), s1_1, EMULATE)
-            s1_2 = product(tl.trans(half1), f2.to(w3.dtype), s1_2, EMULATE)
-            sb3 += tl.sum(d_raw, 0)
-        none = tl.zeros([R, CHANNELS], tl.float32)
-        d_f0 = product(half1, tl.load(v1), none, EMULATE)
-        d_f1 = product(half1, tl.load(v1 + CHANNELS), none, EMULATE)
-        d_f2 = product(half1, tl.load(v1 + 2 * CHANNELS), none, EMULATE)
-        d_qx, d_qy, d_qz = _planes_backward(
-            planes, d_planes, side, qx, qy, qz, d_f0, d_f1, d_f2, found, FIELD
+            tl.atomic_add(d_b3 + o, tl.sum(d_raw, 0), sem="relaxed")
+            _add(d_w3, product(tl.trans(h2), half, tl.zeros([HIDDEN, OUTPUTS], tl.float32), EMULATE))
+            _add(d_w2, product(tl.trans(half2), h1, tl.zeros([HIDDEN, HIDDEN], tl.float32), EMULATE))
+        ix, fx = plane_cell(qx, side)
+        iy, fy = plane_cell(qy, side)
+        iz, fz = plane_cell(qz, side)
+        texel = plane_texel(ix, iy, 0, side)
+        d_qx, d_qy = _plane_backward(planes, d_planes, texel, fx, fy, side, half1, v1, d_w1, found, FIELD, EMULATE)
+        texel = plane_texel(iz, iy, 1, side)
+        d_qz, more = _plane_backward(
+            planes, d_planes, texel, fz, fy, side, half1, v1 + CHANNELS, d_w1 + CHANNELS, found, FIELD, EMULATE
         )
+        d_qy += more
+        texel = plane_texel(ix, iz, 2, side)
+        more_x, more_z = _plane_backward(
+            planes, d_planes, texel, fx, fz, side, half1, v1 + 2 * CHANNELS, d_w1 + 2 * CHANNELS, found, FIELD, EMULATE
+        )
+        texels = 0.5 * (side - 1).to(tl.float32)
+        d_qx = tl.where(tl.abs(qx) <= 1.0, (d_qx + more_x) * texels, 0.0)
+        d_qy = tl.where(tl.abs(qy) <= 1.0, d_qy * texels, 0.0)
+        d_qz = tl.where(tl.abs(qz) <= 1.0, (d_qz + more_z) * texels, 0.0)
         d_px, d_py, d_pz = _warp_backward(
             warp, d_warp, nodes_x, nodes_y, nodes_z, constants, px, py, pz, d_qx, d_qy, d_qz, found
         )
-        d_ox, d_oy, d_oz = d_ox + d_px, d_oy + d_py, d_oz + d_pz
-        d_dx, d_dy, d_dz = d_dx + t * d_px, d_dy + t * d_py, d_dz + t * d_pz
+        tl.atomic_add(d_rays, d_px, mask=found, sem="relaxed")
+        tl.atomic_add(d_rays + 1, d_py, mask=found, sem="relaxed")
+        tl.atomic_add(d_rays + 2, d_pz, mask=found, sem="relaxed")
+        tl.atomic_add(d_rays + 3, t * d_px, mask=found, sem="relaxed")
+        tl.atomic_add(d_rays + 4, t * d_py, mask=found, sem="relaxed")
+        tl.atomic_add(d_rays + 5, t * d_pz, mask=found, sem="relaxed")
         k += 1.0
         left -= found.to(tl.int32)
         live = found & (left > 0)
-    _store_rays(d_rays, ray, there, d_ox, d_oy, d_oz, d_dx, d_dy, d_dz)
-    if FIELD:
-        tl.atomic_add(d_b3 + o, sb3, sem="relaxed")
-        to = d_weights + h[:, None] * FEATURES + c[None, :]
-        tl.atomic_add(to, s1_0, sem="relaxed")
-        tl.atomic_add(to + CHANNELS, s1_1, sem="relaxed")
-        tl.atomic_add(to + 2 * CHANNELS, s1_2, sem="relaxed")
-        tl.atomic_add(d_weights + HIDDEN * FEATURES + h[:, None] * HIDDEN + h[None, :], s2, sem="relaxed")
-        tl.atomic_add(d_weights + HIDDEN * (FEATURES + HIDDEN) + o[None, :] * HIDDEN + h[:, None], s3, sem="relaxed")
 
 
 @triton.jit
-def _upstream(upstream, sums, ray, there):
-    """Gradients of the sums of each ray (R,), what all samples together contribute, and the end's part.
+def _add(to, values):
+    tl.atomic_add(to, values, sem="relaxed")
 
-    The last is the gradient of the final transmittance times it: what any more optical depth would take away.
+
+@triton.jit
+def _whole(upstream, sums, there):
+    """What all samples of each ray contribute (R,), and the final transmittance's gradient times it.
+
+    The latter is what any more optical depth would take away.
     """
-    at, saved = upstream + ray * SUMS, sums + ray * SUMS
-    g_red = tl.load(at, mask=there, other=0.0)
-    g_green = tl.load(at + 1, mask=there, other=0.0)
-    g_blue = tl.load(at + 2, mask=there, other=0.0)
-    g_first = tl.load(at + 4, mask=there, other=0.0)
-    g_second = tl.load(at + 5, mask=there, other=0.0)
-    total = g_red * tl.load(saved, mask=there, other=0.0)
-    total += g_green * tl.load(saved + 1, mask=there, other=0.0)
-    total += g_blue * tl.load(saved + 2, mask=there, other=0.0)
-    total += g_first * tl.load(saved + 4, mask=there, other=0.0)
-    total += g_second * tl.load(saved + 5, mask=there, other=0.0)
-    end = tl.load(at + 3, mask=there, other=0.0) * tl.load(saved + 3, mask=there, other=0.0)
-    return g_red, g_green, g_blue, g_first, g_second, total, end
+    total = tl.load(upstream, mask=there, other=0.0) * tl.load(sums, mask=there, other=0.0)
+    total += tl.load(upstream + 1, mask=there, other=0.0) * tl.load(sums + 1, mask=there, other=0.0)
+    total += tl.load(upstream + 2, mask=there, other=0.0) * tl.load(sums + 2, mask=there, other=0.0)
+    total += tl.load(upstream + 4, mask=there, other=0.0) * tl.load(sums + 4, mask=there, other=0.0)
+    total += tl.load(upstream + 5, mask=there, other=0.0) * tl.load(sums + 5, mask=there, other=0.0)
+    return total, tl.load(upstream + 3, mask=there, other=0.0) * tl.load(sums + 3, mask=there, other=0.0)
 
 
 @triton.jit
@@ -293,25 +295,25 @@ def _outputs(density, red, green, blue):
 
 
 @triton.jit
-def _planes_backward(planes, d_planes, side, qx, qy, qz, d_f0, d_f1, d_f2, mask, FIELD: tl.constexpr):
-    """Gradient of the canonical position, three blocks (R,); FIELD: adds to the planes' as well."""
-    ix, fx = plane_cell(qx, side)
-    iy, fy = plane_cell(qy, side)
-    iz, fz = plane_cell(qz, side)
-    d_x, d_y = _plane_backward(planes, d_planes, plane_texel(ix, iy, 0, side), fx, fy, side, d_f0, mask, FIELD)
-    d_z, more = _plane_backward(planes, d_planes, plane_texel(iz, iy, 1, side), fz, fy, side, d_f1, mask, FIELD)
-    d_y += more
-    more_x, more_z = _plane_backward(planes, d_planes, plane_texel(ix, iz, 2, side), fx, fz, side, d_f2, mask, FIELD)
-    scale = 0.5 * (side - 1).to(tl.float32)
-    d_x = tl.where(tl.abs(qx) <= 1.0, (d_x + more_x) * scale, 0.0)
-    d_y = tl.where(tl.abs(qy) <= 1.0, d_y * scale, 0.0)
-    d_z = tl.where(tl.abs(qz) <= 1.0, (d_z + more_z) * scale, 0.0)
-    return d_x, d_y, d_z
+def _plane_backward(
+    planes,
+    d_planes,
+    texel,
+    f_col,
+    f_row,
+    side,
+    d_h1,
+    v1,
+    d_w1,
+    mask,
+    FIELD: tl.constexpr,
+    EMULATE: tl.constexpr,
+):
+    """Gradients of one plane's column and row fractions (R,), from those before the first ReLU (R, 64).
 
-
-@triton.jit
-def _plane_backward(planes, d_planes, texel, f_col, f_row, side, d_feature, mask, FIELD: tl.constexpr):
-    """Gradients of one plane's column and row fractions (R,) from the features' (R, 16)."""
+    `v1` points to the plane's columns (64, 16) of w1, `d_w1` to their gradient. FIELD: adds to that and to the plane's.
+    """
+    d_feature = product(d_h1, tl.load(v1), tl.zeros([texel.shape[0], CHANNELS], tl.float32), EMULATE)
     offset = texel[:, None] + tl.arange(0, CHANNELS)[None, :]
     wanted, right, down = mask[:, None], f_col[:, None], f_row[:, None]
     at = planes + offset
@@ -319,9 +321,12 @@ def _plane_backward(planes, d_planes, texel, f_col, f_row, side, d_feature, mask
     b = tl.load(at + CHANNELS, mask=wanted, other=0.0).to(tl.float32)
     c = tl.load(at + side * CHANNELS, mask=wanted, other=0.0).to(tl.float32)
     d = tl.load(at + (side + 1) * CHANNELS, mask=wanted, other=0.0).to(tl.float32)
+    upper, lower = a + (b - a) * right, c + (d - c) * right
+    d_down = tl.sum(d_feature * (lower - upper), 1)
     d_right = tl.sum(d_feature * ((b - a) * (1.0 - down) + (d - c) * down), 1)
-    d_down = tl.sum(d_feature * ((c - a) * (1.0 - right) + (d - b) * right), 1)
     if FIELD:
+        feature = (upper + (lower - upper) * down).to(d_h1.dtype)
+        _add(d_w1, product(tl.trans(d_h1), feature, tl.zeros([HIDDEN, CHANNELS], tl.float32), EMULATE))
         to = d_planes + offset
         upper, lower = d_feature * (1.0 - down), d_feature * down
         tl.atomic_add(to, upper * (1.0 - right), mask=wanted, sem="relaxed")
@@ -367,14 +372,3 @@ def _node_slope(d_frac, p, nodes, constants, axis: tl.constexpr):
     lo, extent = tl.load(constants + WARP_LO + axis), tl.load(constants + WARP_EXTENT + axis)
     inside = (p >= lo) & (p <= lo + extent)
     return tl.where(inside, d_frac * (nodes - 1).to(tl.float32) / extent, 0.0)
-
-
-@triton.jit
-def _store_rays(d_rays, ray, there, d_ox, d_oy, d_oz, d_dx, d_dy, d_dz):
-    out = d_rays + ray * 6
-    tl.store(out, d_ox, mask=there)
-    tl.store(out + 1, d_oy, mask=there)
-    tl.store(out + 2, d_oz, mask=there)
-    tl.store(out + 3, d_dx, mask=there)
-    tl.store(out + 4, d_dy, mask=there)
-    tl.store(out + 5, d_dz, mask=there)

@@ -68,7 +68,7 @@ def launch_gradients(
     d_b3 = torch.zeros(OUTPUTS, device=device)
     d_biases = torch.zeros(len(bias1), 2, HIDDEN, device=device)
     d_warp = torch.zeros(warp.shape, device=device)
-    d_rays = torch.empty(total, 6, device=device)
+    d_rays = torch.zeros(total, 6, device=device)
     tiles = _tiles(counts, BACKWARD_RAYS, str(device))
     if len(tiles):
         march_gradients_kernel[(len(tiles),)](
