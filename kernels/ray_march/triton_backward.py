@@ -33,8 +33,6 @@ from kernels.ray_march.triton_parts import (
     shade,
     steps_per_voxel,
     warp_cell,
-    warp_corners,
-    warped,
 )
 
 FEATURES = tl.constexpr(48)
@@ -100,7 +98,7 @@ def march_sums_kernel(
         k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
         t = sample_distance(near, k, step)
         px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
-        qx, qy, qz = warped(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+        qx, qy, qz = _warped(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
         f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
         w1_0, w1_1, w1_2, w2, w3 = load_weights(weights)
         _, h2 = hidden_layers(f0, f1, f2, w1_0, w1_1, w1_2, w2, biases, EMULATE)
@@ -164,7 +162,8 @@ def march_gradients_kernel(
     nodes_y,
     nodes_z,
     R: tl.constexpr,
-    FIELD: tl.constexpr,
+    PLANES: tl.constexpr,
+    WEIGHTS: tl.constexpr,
     EMULATE: tl.constexpr,
 ):
     """Gradients of one tile's rays from those of its sums, `upstream` (N, 6), all added to zeroed float32 buffers.
@@ -199,7 +198,7 @@ def march_gradients_kernel(
         k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
         t = sample_distance(near, k, step)
         px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
-        qx, qy, qz = warped(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+        qx, qy, qz = _warped(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
         f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
         w1_0, w1_1, w1_2, w2, w3 = load_weights(weights)
         h1, h2 = hidden_layers(f0, f1, f2, w1_0, w1_1, w1_2, w2, biases, EMULATE)
@@ -231,7 +230,7 @@ def march_gradients_kernel(
         d_h1 = tl.where(h1 > 0, product(half2, tl.load(v2), zero, EMULATE), 0.0)
         half1 = d_h1.to(w3.dtype)
         tl.atomic_add(d_biases + h, tl.sum(d_h1, 0), sem="relaxed")
-        if FIELD:
+        if WEIGHTS:
             tl.atomic_add(d_b3 + o, tl.sum(d_raw, 0), sem="relaxed")
             _add(d_w3, product(tl.trans(h2), half, tl.zeros([HIDDEN, OUTPUTS], tl.float32), EMULATE))
             _add(d_w2, product(tl.trans(half2), h1, tl.zeros([HIDDEN, HIDDEN], tl.float32), EMULATE))
@@ -239,15 +238,15 @@ def march_gradients_kernel(
         iy, fy = plane_cell(qy, side)
         iz, fz = plane_cell(qz, side)
         texel = plane_texel(ix, iy, 0, side)
-        d_qx, d_qy = _plane_backward(planes, d_planes, texel, fx, fy, side, half1, v1, d_w1, found, FIELD, EMULATE)
+        d_qx, d_qy = _plane_backward(planes, d_planes, texel, fx, fy, side, half1, v1, d_w1, found, PLANES, WEIGHTS, EMULATE)
         texel = plane_texel(iz, iy, 1, side)
         d_qz, more = _plane_backward(
-            planes, d_planes, texel, fz, fy, side, half1, v1 + CHANNELS, d_w1 + CHANNELS, found, FIELD, EMULATE
+            planes, d_planes, texel, fz, fy, side, half1, v1 + CHANNELS, d_w1 + CHANNELS, found, PLANES, WEIGHTS, EMULATE
         )
         d_qy += more
         texel = plane_texel(ix, iz, 2, side)
         more_x, more_z = _plane_backward(
-            planes, d_planes, texel, fx, fz, side, half1, v1 + 2 * CHANNELS, d_w1 + 2 * CHANNELS, found, FIELD, EMULATE
+            planes, d_planes, texel, fx, fz, side, half1, v1 + 2 * CHANNELS, d_w1 + 2 * CHANNELS, found, PLANES, WEIGHTS, EMULATE
         )
         texels = 0.5 * (side - 1).to(tl.float32)
         d_qx = tl.where(tl.abs(qx) <= 1.0, (d_qx + more_x) * texels, 0.0)
@@ -306,7 +305,8 @@ def _plane_backward(
     v1,
     d_w1,
     mask,
-    FIELD: tl.constexpr,
+    PLANES: tl.constexpr,
+    WEIGHTS: tl.constexpr,
     EMULATE: tl.constexpr,
 ):
     """Gradients of one plane's column and row fractions (R,), from those before the first ReLU (R, 64).
@@ -324,9 +324,10 @@ def _plane_backward(
     upper, lower = a + (b - a) * right, c + (d - c) * right
     d_down = tl.sum(d_feature * (lower - upper), 1)
     d_right = tl.sum(d_feature * ((b - a) * (1.0 - down) + (d - c) * down), 1)
-    if FIELD:
+    if WEIGHTS:
         feature = (upper + (lower - upper) * down).to(d_h1.dtype)
         _add(d_w1, product(tl.trans(d_h1), feature, tl.zeros([HIDDEN, CHANNELS], tl.float32), EMULATE))
+    if PLANES:
         to = d_planes + offset
         upper, lower = d_feature * (1.0 - down), d_feature * down
         tl.atomic_add(to, upper * (1.0 - right), mask=wanted, sem="relaxed")
@@ -337,29 +338,46 @@ def _plane_backward(
 
 
 @triton.jit
-def _warp_backward(
-    warp, d_warp, nodes_x, nodes_y, nodes_z, constants, px, py, pz, d_qx, d_qy, d_qz, mask
-):
+def _corner(ix, iy, iz, fx, fy, fz, nodes_y, nodes_z, CORNER: tl.constexpr):
+    """Node (R,) int32 of one of a cell's eight corners, and its weight along each axis, three blocks (R,)."""
+    node = ((ix + CORNER // 4) * nodes_y + (iy + CORNER // 2 % 2)) * nodes_z + (iz + CORNER % 2)
+    wx = fx if CORNER // 4 == 1 else 1.0 - fx
+    wy = fy if CORNER // 2 % 2 == 1 else 1.0 - fy
+    wz = fz if CORNER % 2 == 1 else 1.0 - fz
+    return node * 3, wx, wy, wz
+
+
+@triton.jit
+def _warped(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, mask):
+    """`triton_parts.warped`, corner by corner: a ray a lane, so that a ray's state takes one register."""
+    ix, iy, iz, fx, fy, fz = warp_cell(px, py, pz, nodes_x, nodes_y, nodes_z, constants)
+    qx, qy, qz = px, py, pz
+    for corner in tl.static_range(8):
+        node, wx, wy, wz = _corner(ix, iy, iz, fx, fy, fz, nodes_y, nodes_z, corner)
+        weight = wx * wy * wz
+        qx += tl.load(warp + node, mask=mask, other=0.0) * weight
+        qy += tl.load(warp + node + 1, mask=mask, other=0.0) * weight
+        qz += tl.load(warp + node + 2, mask=mask, other=0.0) * weight
+    return qx, qy, qz
+
+
+@triton.jit
+def _warp_backward(warp, d_warp, nodes_x, nodes_y, nodes_z, constants, px, py, pz, d_qx, d_qy, d_qz, mask):
     """Gradient of the deformed position, three blocks (R,), from the canonical one's; adds to the nodes'."""
     ix, iy, iz, fx, fy, fz = warp_cell(px, py, pz, nodes_x, nodes_y, nodes_z, constants)
-    node, weight = warp_corners(ix, iy, iz, fx, fy, fz, nodes_y, nodes_z)
-    wanted = mask[:, None]
-    to = d_warp + node * 3
-    tl.atomic_add(to, weight * d_qx[:, None], mask=wanted, sem="relaxed")
-    tl.atomic_add(to + 1, weight * d_qy[:, None], mask=wanted, sem="relaxed")
-    tl.atomic_add(to + 2, weight * d_qz[:, None], mask=wanted, sem="relaxed")
-    at = warp + node * 3
-    along = tl.load(at, mask=wanted, other=0.0) * d_qx[:, None]
-    along += tl.load(at + 1, mask=wanted, other=0.0) * d_qy[:, None]
-    along += tl.load(at + 2, mask=wanted, other=0.0) * d_qz[:, None]
-    corner = tl.arange(0, 8)
-    bx, by, bz = (corner // 4)[None, :] == 1, ((corner // 2) % 2)[None, :] == 1, (corner % 2)[None, :] == 1
-    wx = tl.where(bx, fx[:, None], 1.0 - fx[:, None])
-    wy = tl.where(by, fy[:, None], 1.0 - fy[:, None])
-    wz = tl.where(bz, fz[:, None], 1.0 - fz[:, None])
-    d_x = tl.sum(tl.where(bx, along, -along) * wy * wz, 1)
-    d_y = tl.sum(tl.where(by, along, -along) * wx * wz, 1)
-    d_z = tl.sum(tl.where(bz, along, -along) * wx * wy, 1)
+    d_x, d_y, d_z = tl.zeros_like(px), tl.zeros_like(px), tl.zeros_like(px)
+    for corner in tl.static_range(8):
+        node, wx, wy, wz = _corner(ix, iy, iz, fx, fy, fz, nodes_y, nodes_z, corner)
+        weight = wx * wy * wz
+        tl.atomic_add(d_warp + node, weight * d_qx, mask=mask, sem="relaxed")
+        tl.atomic_add(d_warp + node + 1, weight * d_qy, mask=mask, sem="relaxed")
+        tl.atomic_add(d_warp + node + 2, weight * d_qz, mask=mask, sem="relaxed")
+        along = tl.load(warp + node, mask=mask, other=0.0) * d_qx
+        along += tl.load(warp + node + 1, mask=mask, other=0.0) * d_qy
+        along += tl.load(warp + node + 2, mask=mask, other=0.0) * d_qz
+        d_x += along * wy * wz if corner // 4 == 1 else -along * wy * wz
+        d_y += along * wx * wz if corner // 2 % 2 == 1 else -along * wx * wz
+        d_z += along * wx * wy if corner % 2 == 1 else -along * wx * wy
     d_px = d_qx + _node_slope(d_x, px, nodes_x, constants, 0)
     d_py = d_qy + _node_slope(d_y, py, nodes_y, constants, 1)
     d_pz = d_qz + _node_slope(d_z, pz, nodes_z, constants, 2)
