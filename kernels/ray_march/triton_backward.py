@@ -20,7 +20,7 @@ from kernels.ray_march.triton_parts import (
     TERMINATION,
     WARP_EXTENT,
     WARP_LO,
-    column,
+    columns,
     field_features,
     hidden_layers,
     load_weights,
@@ -31,6 +31,7 @@ from kernels.ray_march.triton_parts import (
     product,
     sample_distance,
     shade,
+    softplus,
     steps_per_voxel,
     warp_cell,
 )
@@ -191,7 +192,6 @@ def march_gradients_kernel(
     second = HIDDEN * FEATURES + h[:, None] * HIDDEN + h[None, :]
     third = HIDDEN * (FEATURES + HIDDEN)
     v1, v2, v3 = transposed + first, transposed + second, transposed + third + o[:, None] * HIDDEN + h[None, :]
-    d_w1, d_w2, d_w3 = d_weights + first, d_weights + second, d_weights + third + o[None, :] * HIDDEN + h[:, None]
     d_rays += ray * 6
     live = left > 0
     while tl.max(live.to(tl.int32), 0) > 0:
@@ -202,8 +202,9 @@ def march_gradients_kernel(
         f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
         w1_0, w1_1, w1_2, w2, w3 = load_weights(weights)
         h1, h2 = hidden_layers(f0, f1, f2, w1_0, w1_1, w1_2, w2, biases, EMULATE)
-        raw = output_layer(h2, w3, constants, EMULATE)
-        alpha, r, g, b = shade(raw, density_step)
+        raw, r, g, b = columns(output_layer(h2, w3, constants, EMULATE))
+        alpha = 1.0 - tl.exp(-density_step * softplus(raw - 1.0))
+        r, g, b = tl.sigmoid(r), tl.sigmoid(g), tl.sigmoid(b)
         w = tl.where(found, through * alpha, 0.0)
         through = tl.where(found, through * (1.0 - alpha), through)
         u = (k + 0.5) * step
@@ -215,7 +216,7 @@ def march_gradients_kernel(
         value = g_red * r + g_green * g + g_blue * b + g_first * u + g_second * u * u
         behind -= w * value
         d_depth = through * value - behind - end
-        d_density = d_depth * density_step * tl.sigmoid(column(raw, 0) - 1.0)
+        d_density = d_depth * density_step * tl.sigmoid(raw - 1.0)
         d_raw = _outputs(
             tl.where(found, d_density, 0.0),
             w * g_red * r * (1.0 - r),
@@ -232,21 +233,21 @@ def march_gradients_kernel(
         tl.atomic_add(d_biases + h, tl.sum(d_h1, 0), sem="relaxed")
         if WEIGHTS:
             tl.atomic_add(d_b3 + o, tl.sum(d_raw, 0), sem="relaxed")
-            _add(d_w3, product(tl.trans(h2), half, tl.zeros([HIDDEN, OUTPUTS], tl.float32), EMULATE))
-            _add(d_w2, product(tl.trans(half2), h1, tl.zeros([HIDDEN, HIDDEN], tl.float32), EMULATE))
+            _add(d_weights + third + o[None, :] * HIDDEN + h[:, None], product(tl.trans(h2), half, tl.zeros([HIDDEN, OUTPUTS], tl.float32), EMULATE))
+            _add(d_weights + second, product(tl.trans(half2), h1, tl.zeros([HIDDEN, HIDDEN], tl.float32), EMULATE))
         ix, fx = plane_cell(qx, side)
         iy, fy = plane_cell(qy, side)
         iz, fz = plane_cell(qz, side)
         texel = plane_texel(ix, iy, 0, side)
-        d_qx, d_qy = _plane_backward(planes, d_planes, texel, fx, fy, side, half1, v1, d_w1, found, PLANES, WEIGHTS, EMULATE)
+        d_qx, d_qy = _plane_backward(planes, d_planes, texel, fx, fy, side, half1, v1, d_weights, found, PLANES, WEIGHTS, EMULATE)
         texel = plane_texel(iz, iy, 1, side)
         d_qz, more = _plane_backward(
-            planes, d_planes, texel, fz, fy, side, half1, v1 + CHANNELS, d_w1 + CHANNELS, found, PLANES, WEIGHTS, EMULATE
+            planes, d_planes, texel, fz, fy, side, half1, v1 + CHANNELS, d_weights + CHANNELS, found, PLANES, WEIGHTS, EMULATE
         )
         d_qy += more
         texel = plane_texel(ix, iz, 2, side)
         more_x, more_z = _plane_backward(
-            planes, d_planes, texel, fx, fz, side, half1, v1 + 2 * CHANNELS, d_w1 + 2 * CHANNELS, found, PLANES, WEIGHTS, EMULATE
+            planes, d_planes, texel, fx, fz, side, half1, v1 + 2 * CHANNELS, d_weights + 2 * CHANNELS, found, PLANES, WEIGHTS, EMULATE
         )
         texels = 0.5 * (side - 1).to(tl.float32)
         d_qx = tl.where(tl.abs(qx) <= 1.0, (d_qx + more_x) * texels, 0.0)
@@ -303,7 +304,7 @@ def _plane_backward(
     side,
     d_h1,
     v1,
-    d_w1,
+    d_weights,
     mask,
     PLANES: tl.constexpr,
     WEIGHTS: tl.constexpr,
@@ -311,7 +312,7 @@ def _plane_backward(
 ):
     """Gradients of one plane's column and row fractions (R,), from those before the first ReLU (R, 64).
 
-    `v1` points to the plane's columns (64, 16) of w1, `d_w1` to their gradient. FIELD: adds to that and to the plane's.
+    `v1` points to the plane's columns (64, 16) of w1, `d_weights` to the first of their gradients. FIELD: adds to that and to the plane's.
     """
     d_feature = product(d_h1, tl.load(v1), tl.zeros([texel.shape[0], CHANNELS], tl.float32), EMULATE)
     offset = texel[:, None] + tl.arange(0, CHANNELS)[None, :]
@@ -325,8 +326,9 @@ def _plane_backward(
     d_down = tl.sum(d_feature * (lower - upper), 1)
     d_right = tl.sum(d_feature * ((b - a) * (1.0 - down) + (d - c) * down), 1)
     if WEIGHTS:
+        first = tl.arange(0, HIDDEN)[:, None] * FEATURES + tl.arange(0, CHANNELS)[None, :]
         feature = (upper + (lower - upper) * down).to(d_h1.dtype)
-        _add(d_w1, product(tl.trans(d_h1), feature, tl.zeros([HIDDEN, CHANNELS], tl.float32), EMULATE))
+        _add(d_weights + first, product(tl.trans(d_h1), feature, tl.zeros([HIDDEN, CHANNELS], tl.float32), EMULATE))
     if PLANES:
         to = d_planes + offset
         upper, lower = d_feature * (1.0 - down), d_feature * down
