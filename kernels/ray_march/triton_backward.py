@@ -117,7 +117,6 @@ def march_gradients_kernel(
     origins,
     directions,
     t_near,
-    t_far,
     distance,
     constants,
     planes,
@@ -141,13 +140,13 @@ def march_gradients_kernel(
     PLANES: tl.constexpr,
     EMULATE: tl.constexpr,
 ):
-    """Gradients of biases, warp and rays (N, 6: origin, direction), and with PLANES of the planes, from one tile's rays.
+    """Gradients of biases, warp and rays (N, 6: origin, direction), with PLANES of the planes, from one tile's rays.
 
     `upstream` (N, 6) are the gradients of the sums; `transposed` holds w1 (64, 48), w2 and w3 (16, 64), row = output.
     """
     frame, ray, there, ox, oy, oz, dx, dy, dz = load_rays(tiles, origins, directions, R)
     near = tl.load(t_near + ray, mask=there, other=0.0)
-    far = tl.load(t_far + ray, mask=there, other=0.0)
+    far = near + 1e9  # the count of samples ends a ray
     left = tl.load(samples + ray, mask=there, other=0)
     biases += frame * 2 * HIDDEN
     d_biases += frame * 2 * HIDDEN
@@ -160,7 +159,7 @@ def march_gradients_kernel(
     step = tl.load(constants + STEP)
     skip = steps_per_voxel(dx, dy, dz, step, grid)
     upstream += ray * SUMS
-    behind, end = whole_ray(upstream, sums + ray * SUMS, there)
+    behind = whole_ray(upstream, sums + ray * SUMS, there)
     k = tl.zeros([R], tl.float32)
     through = k + 1.0
     live = left > 0
@@ -170,8 +169,8 @@ def march_gradients_kernel(
         px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
         qx, qy, qz = warped_by_corners(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
         f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
-        through, behind, h1, h2, d_raw, d_h2, d_h1 = network_backward(
-            f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, end, found, EMULATE
+        through, behind, _, _, _, d_h2, d_h1 = network_backward(
+            f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, found, EMULATE
         )
         tl.atomic_add(d_biases + HIDDEN + h, tl.sum(d_h2, 0), sem="relaxed")
         tl.atomic_add(d_biases + h, tl.sum(d_h1, 0), sem="relaxed")
@@ -209,7 +208,6 @@ def march_weights_kernel(
     origins,
     directions,
     t_near,
-    t_far,
     distance,
     constants,
     planes,
@@ -233,19 +231,19 @@ def march_weights_kernel(
     """Gradients of the weights, laid out as `transposed`, and of the last bias (16,), from one tile's rays."""
     frame, ray, there, ox, oy, oz, dx, dy, dz = load_rays(tiles, origins, directions, R)
     near = tl.load(t_near + ray, mask=there, other=0.0)
-    far = tl.load(t_far + ray, mask=there, other=0.0)
+    far = near + 1e9  # the count of samples ends a ray
     left = tl.load(samples + ray, mask=there, other=0)
     biases += frame * 2 * HIDDEN
     warp += frame * nodes_x * nodes_y * nodes_z * 3
     step = tl.load(constants + STEP)
     skip = steps_per_voxel(dx, dy, dz, step, grid)
     upstream += ray * SUMS
-    behind, end = whole_ray(upstream, sums + ray * SUMS, there)
+    behind = whole_ray(upstream, sums + ray * SUMS, there)
     k = tl.zeros([R], tl.float32)
     through = k + 1.0
-    s1_0 = tl.zeros([HIDDEN, CHANNELS], tl.float32)
-    s1_1 = tl.zeros([HIDDEN, CHANNELS], tl.float32)
-    s1_2 = tl.zeros([HIDDEN, CHANNELS], tl.float32)
+    c, h, o = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN), tl.arange(0, OUTPUTS)
+    first = d_weights + h[:, None] * FEATURES + c[None, :]
+    second = d_weights + HIDDEN * FEATURES
     s2 = tl.zeros([HIDDEN, HIDDEN], tl.float32)
     s3 = tl.zeros([HIDDEN, OUTPUTS], tl.float32)
     s4 = tl.zeros([OUTPUTS], tl.float32)
@@ -257,24 +255,19 @@ def march_weights_kernel(
         qx, qy, qz = warped_by_corners(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
         f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
         through, behind, h1, h2, d_raw, d_h2, d_h1 = network_backward(
-            f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, end, found, EMULATE
+            f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, found, EMULATE
         )
         s4 += tl.sum(d_raw, 0)
         s3 = product(tl.trans(h2), d_raw.to(h2.dtype), s3, EMULATE)
         s2 = product(tl.trans(d_h2.to(h1.dtype)), h1, s2, EMULATE)
         half = tl.trans(d_h1.to(h1.dtype))
-        s1_0 = product(half, f0.to(h1.dtype), s1_0, EMULATE)
-        s1_1 = product(half, f1.to(h1.dtype), s1_1, EMULATE)
-        s1_2 = product(half, f2.to(h1.dtype), s1_2, EMULATE)
+        none = tl.zeros([HIDDEN, CHANNELS], tl.float32)
+        tl.atomic_add(first, product(half, f0.to(h1.dtype), none, EMULATE), sem="relaxed")
+        tl.atomic_add(first + CHANNELS, product(half, f1.to(h1.dtype), none, EMULATE), sem="relaxed")
+        tl.atomic_add(first + 2 * CHANNELS, product(half, f2.to(h1.dtype), none, EMULATE), sem="relaxed")
         k += 1.0
         left -= found.to(tl.int32)
         live = found & (left > 0)
-    c, h, o = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN), tl.arange(0, OUTPUTS)
-    first = d_weights + h[:, None] * FEATURES + c[None, :]
-    second = d_weights + HIDDEN * FEATURES
-    tl.atomic_add(first, s1_0, sem="relaxed")
-    tl.atomic_add(first + CHANNELS, s1_1, sem="relaxed")
-    tl.atomic_add(first + 2 * CHANNELS, s1_2, sem="relaxed")
     tl.atomic_add(second + h[:, None] * HIDDEN + h[None, :], s2, sem="relaxed")
     tl.atomic_add(second + HIDDEN * HIDDEN + o[None, :] * HIDDEN + h[:, None], s3, sem="relaxed")
     tl.atomic_add(d_b3 + o, s4, sem="relaxed")

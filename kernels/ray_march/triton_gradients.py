@@ -48,16 +48,14 @@ def load_rays(tiles, origins, directions, R: tl.constexpr):
 
 @triton.jit
 def whole_ray(upstream, sums, there):
-    """What all samples of each ray contribute (R,), and the final transmittance's gradient times it.
+    """What all samples of each ray contribute to the loss, and what more optical depth would take away, summed (R,).
 
-    The latter is what any more optical depth would take away.
+    The latter is the final transmittance's gradient times it.
     """
     total = tl.load(upstream, mask=there, other=0.0) * tl.load(sums, mask=there, other=0.0)
-    total += tl.load(upstream + 1, mask=there, other=0.0) * tl.load(sums + 1, mask=there, other=0.0)
-    total += tl.load(upstream + 2, mask=there, other=0.0) * tl.load(sums + 2, mask=there, other=0.0)
-    total += tl.load(upstream + 4, mask=there, other=0.0) * tl.load(sums + 4, mask=there, other=0.0)
-    total += tl.load(upstream + 5, mask=there, other=0.0) * tl.load(sums + 5, mask=there, other=0.0)
-    return total, tl.load(upstream + 3, mask=there, other=0.0) * tl.load(sums + 3, mask=there, other=0.0)
+    for part in tl.static_range(1, 6):
+        total += tl.load(upstream + part, mask=there, other=0.0) * tl.load(sums + part, mask=there, other=0.0)
+    return total
 
 
 @triton.jit
@@ -174,14 +172,13 @@ def voxel_at(px, py, pz, grid):
 
 @triton.jit
 def network_backward(
-    f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, end, found, EMULATE: tl.constexpr
+    f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, found, EMULATE: tl.constexpr
 ):
     """One sample of each ray through network and compositing, forward and back.
 
     Args:
         upstream: Pointers (R,) to the gradients of each ray's sums.
-        k: (R,) the sample's number; `through` the transmittance before it, `behind` what it and later ones contribute.
-        end: (R,) see `whole_ray`.
+        k: (R,) the sample's number; `through` the transmittance before it, `behind` see `whole_ray`.
 
     Returns:
         through and behind after the sample; h1, h2 (R, 64); gradients of raw outputs (R, 16), h2 and h1 before ReLU.
@@ -202,7 +199,7 @@ def network_backward(
     value += tl.load(upstream + 4, mask=found, other=0.0) * u
     value += tl.load(upstream + 5, mask=found, other=0.0) * u * u
     behind -= w * value
-    d_depth = through * value - behind - end
+    d_depth = through * value - behind
     d_raw = as_outputs(
         tl.where(found, d_depth * density_step * tl.sigmoid(raw - 1.0), 0.0),
         w * g_red * r * (1.0 - r),

@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels.ray_march.arrays import FEATURES, HIDDEN
-from kernels.ray_march.shapes_backward import BACKWARD_RAYS, BACKWARD_WARPS, FORWARD_RAYS, FORWARD_WARPS
+from kernels.ray_march.shapes_backward import (
+    BACKWARD_RAYS,
+    BACKWARD_WARPS,
+    FORWARD_RAYS,
+    FORWARD_WARPS,
+    WEIGHTS_RAYS,
+    WEIGHTS_WARPS,
+)
 from kernels.ray_march.tensors import Volume
 from kernels.ray_march.triton_backward import march_gradients_kernel, march_sums_kernel, march_weights_kernel
 
@@ -61,22 +68,45 @@ def launch_gradients(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of `tensors` in order, float32; `field` False leaves those of planes, weights and the last bias out."""
     arguments, sizes = _laid_out(volume, precision, tensors)
-    planes, bias1, warp, directions = tensors[0], tensors[5], tensors[7], tensors[9]
-    device, total = planes.device, len(directions)
+    planes, bias1, warp = tensors[0], tensors[5], tensors[7]
+    device, total = planes.device, len(tensors[8])
     d_planes = torch.zeros(planes.shape if field else (1,), device=device)
     d_weights = torch.zeros(WEIGHT_COUNT, device=device)
     d_b3 = torch.zeros(OUTPUTS, device=device)
     d_biases = torch.zeros(len(bias1), 2, HIDDEN, device=device)
     d_warp = torch.zeros(warp.shape, device=device)
     d_rays = torch.zeros(total, 6, device=device)
+    origins, directions, t_near, _, *rest = arguments
+    given = (origins, directions, t_near, *rest, _by_output(precision, tensors), sums, samples, upstream.contiguous())
     tiles = _tiles(counts, BACKWARD_RAYS, str(device))
-    given = (tiles, *arguments, _by_output(precision, tensors), sums, samples, upstream.contiguous())
-    how = {"R": BACKWARD_RAYS, "EMULATE": _interpreted(), "num_warps": BACKWARD_WARPS, "enable_fp_fusion": False}
     if len(tiles):
-        into = (d_planes, d_biases, d_warp, d_rays)
-        march_gradients_kernel[(len(tiles),)](*given, *into, *sizes, PLANES=field, **how)
+        march_gradients_kernel[(len(tiles),)](
+            tiles,
+            *given,
+            d_planes,
+            d_biases,
+            d_warp,
+            d_rays,
+            *sizes,
+            R=BACKWARD_RAYS,
+            PLANES=field,
+            EMULATE=_interpreted(),
+            num_warps=BACKWARD_WARPS,
+            enable_fp_fusion=False,
+        )
+    tiles = _tiles(counts, WEIGHTS_RAYS, str(device))
     if len(tiles) and field:
-        march_weights_kernel[(len(tiles),)](*given, d_weights, d_b3, *sizes, **how)
+        march_weights_kernel[(len(tiles),)](
+            tiles,
+            *given,
+            d_weights,
+            d_b3,
+            *sizes,
+            R=WEIGHTS_RAYS,
+            EMULATE=_interpreted(),
+            num_warps=WEIGHTS_WARPS,
+            enable_fp_fusion=False,
+        )
     of_field: tuple[Tensor | None, ...] = (None,) * 5
     if field:
         of_field = (d_planes, *_unpacked(d_weights), d_b3[:4])
