@@ -8,7 +8,7 @@ from kernels.compile_case import CompileCase
 
 FORWARD_RAYS, FORWARD_WARPS = 64, 4  # rays of a program
 BACKWARD_RAYS, BACKWARD_WARPS = 64, 4
-WEIGHTS_RAYS, WEIGHTS_WARPS = 16, 4  # sums of 64 x 64 and 64 x 16 stay in registers: few rays, or they spill
+WEIGHTS_RAYS, WEIGHTS_WARPS = 16, 4  # sums of 64 x 64 stay in registers: few rays, or they spill
 
 _FLOATS = ("origins", "directions", "t_near", "constants", "planes", "biases", "warp", "sums")
 _SIZES = ("side", "grid", "nodes_x", "nodes_y", "nodes_z")

@@ -3,7 +3,7 @@
 The backward pass stores nothing per sample. It walks each ray again from the front, as many samples as the forward
 pass took, and knows what lies behind a sample as the saved total less what has been passed (README.md, "Backward").
 Two kernels share the work, for one would not find room in a thread's registers: one follows the gradient to planes,
-biases, warp and rays and adds by atomics, so its last digits depend on the order; one sums those of the weights.
+biases, warp and rays and adds by atomics, so its last digits depend on the order; one sums those of the weights, of which the widest layer's stay in registers.
 Rays of a program belong to one frame.
 """
 
@@ -244,9 +244,8 @@ def march_weights_kernel(
     c, h, o = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN), tl.arange(0, OUTPUTS)
     first = d_weights + h[:, None] * FEATURES + c[None, :]
     second = d_weights + HIDDEN * FEATURES
+    third = second + HIDDEN * HIDDEN + o[None, :] * HIDDEN + h[:, None]
     s2 = tl.zeros([HIDDEN, HIDDEN], tl.float32)
-    s3 = tl.zeros([HIDDEN, OUTPUTS], tl.float32)
-    s4 = tl.zeros([OUTPUTS], tl.float32)
     live = left > 0
     while tl.max(live.to(tl.int32), 0) > 0:
         k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
@@ -257,8 +256,9 @@ def march_weights_kernel(
         through, behind, h1, h2, d_raw, d_h2, d_h1 = network_backward(
             f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, found, EMULATE
         )
-        s4 += tl.sum(d_raw, 0)
-        s3 = product(tl.trans(h2), d_raw.to(h2.dtype), s3, EMULATE)
+        tl.atomic_add(d_b3 + o, tl.sum(d_raw, 0), sem="relaxed")
+        wide = tl.zeros([HIDDEN, OUTPUTS], tl.float32)
+        tl.atomic_add(third, product(tl.trans(h2), d_raw.to(h2.dtype), wide, EMULATE), sem="relaxed")
         s2 = product(tl.trans(d_h2.to(h1.dtype)), h1, s2, EMULATE)
         half = tl.trans(d_h1.to(h1.dtype))
         none = tl.zeros([HIDDEN, CHANNELS], tl.float32)
@@ -269,5 +269,3 @@ def march_weights_kernel(
         left -= found.to(tl.int32)
         live = found & (left > 0)
     tl.atomic_add(second + h[:, None] * HIDDEN + h[None, :], s2, sem="relaxed")
-    tl.atomic_add(second + HIDDEN * HIDDEN + o[None, :] * HIDDEN + h[:, None], s3, sem="relaxed")
-    tl.atomic_add(d_b3 + o, s4, sem="relaxed")
