@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from kernels.ray_march.synthetic import look_at
+from model.avatar import Avatar
+from model.motion.retarget import Retarget
 from model.radiance.config import FieldConfig
 from model.radiance.field import RadianceField
 from model.radiance.occupancy import OccupancyGrid, WeightTracker
 from model.radiance.torso import TorsoLayer
-from model.training import avatar_step
+from model.training import avatar_step, rendered_frames
 from model.training.avatar_step import LossWeights, RayEmphasis, Stage, batch_rays, composite_loss, march
 from model.training.fused_march import Marched, march_fused
 from model.training.ray_sampling import RayBatch
+from model.training.rendered_frames import AvatarFrames
+from model.training.rendered_views import box_view
 
 COUNTS = [5, 4]
 SIZE_PX = 8
@@ -85,4 +91,34 @@ def outcome(
     loss, _ = composite_loss(marched, batch, stage, torch.full((2, 3), 0.3), LossWeights(), RayEmphasis(ones, ones))
     loss.backward()
     grads = {name: p.grad for name, p in field.named_parameters()}
-    return {"loss": loss.detach(), "weights": tracker.weights, "cameras": cameras.grad, "depth": marched.depth, **grads}
+    return {
+        "loss": loss.detach(),
+        "weights": tracker.weights,
+        "cameras": cameras.grad,
+        "depth": marched.depth.detach(),
+        **grads,
+    }
+
+
+def test_rendered_frames_are_the_same_by_either_way(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures, and the motion's gradient: for rendered-frame losses. Torch keeps the shell of its probes only."""
+    monkeypatch.setattr(rendered_frames, "MIN_PROBE_WEIGHT", -1.0)
+    monkeypatch.setattr(rendered_frames, "MIN_WEIGHT", 0.0)
+    coarse = dataclasses.replace(avatar.config.field_config, step=0.25)
+    avatar = dataclasses.replace(avatar, config=dataclasses.replace(avatar.config, field_config=coarse))
+    view = box_view((0.3, 0.2, 0.7, 0.7), height_px=3, width_px=4)
+    frames = AvatarFrames(avatar, view, Retarget.identity())
+    start = 0.3 * torch.randn(2, 32, generator=torch.Generator().manual_seed(5))
+    shade = torch.randn(2 * 12, 3, generator=torch.Generator().manual_seed(6))
+    pictures, grads = [], []
+    for fused in (False, True):
+        motion = start.clone().requires_grad_()
+        if fused:
+            made = frames._render_fused(frames._conditions(motion), precision="float32", backend="triton")
+        else:
+            made = frames._render(motion)
+        (made * shade).sum().backward()
+        pictures.append(made.detach())
+        grads.append(motion.grad)
+    torch.testing.assert_close(pictures[1], pictures[0], atol=3e-3, rtol=0)
+    assert float((grads[1] - grads[0]).norm()) < 0.03 * float(grads[0].norm())
