@@ -26,6 +26,8 @@ class CompileCase:
     divisible: Integer arguments that are multiples of 16 when launched (pointers always are).
     tensor_cores: Whether the machine code must hold tensor-core instructions.
     registers: `maxnreg` of the launch, if it sets one.
+    fp_fusion: `enable_fp_fusion` of the launch: whether products and sums may be fused.
+    architectures: Those that this variant is launched on; empty for all.
     """
 
     kernel: str
@@ -37,6 +39,8 @@ class CompileCase:
     divisible: tuple[str, ...] = ()
     tensor_cores: bool = True
     registers: int | None = None
+    fp_fusion: bool = True
+    architectures: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises KernelInputError for a name that cannot be part of a figure's, or an argument given twice."""

@@ -112,6 +112,7 @@ def compile_case(case: CompileCase, sm: int) -> Compiled:
         attrs=_alignment(case, function.arg_names),
     )
     options: dict[str, Any] = {"num_warps": case.num_warps, "num_stages": case.num_stages}
+    options["enable_fp_fusion"] = case.fp_fusion
     if case.registers is not None:
         options["maxnreg"] = case.registers
     target = triton.backends.compiler.GPUTarget("cuda", sm, 32)
@@ -159,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         cases = find_cases(args.only)
         if not cases:
             raise KernelInputError(f"no case has {args.only!r} in its name")
-        rows = list(_report(compile_case(case, sm) for case in cases for sm in args.sm))
+        pairs = [(case, sm) for case in cases for sm in args.sm if sm in (case.architectures or SHARED_LIMIT_BYTES)]
+        rows = list(_report(compile_case(case, sm) for case, sm in pairs))
     except (CompileCheckError, KernelInputError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (an entry point)
         return 2

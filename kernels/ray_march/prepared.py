@@ -1,4 +1,4 @@
-"""What the Triton ray marcher reads, on its device: avatars' fields, uploaded once, and a batch of frames."""
+"""Avatars' fields as the Triton ray marcher reads them: uploaded once, addressed by a row of a table."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from torch import Tensor
 
 from kernels.checks import KernelInputError
 from kernels.ray_march.arrays import HIDDEN, FieldArrays
+from kernels.ray_march.shapes import FIELD_WORDS
 
 Precision = Literal["fp16", "bf16", "fp32"]
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-FIELD_WORDS = 8  # int64 a field's row; their order is in triton_parts.py
-CONSTANT_FLOATS = 32
+CONSTANT_FLOATS = 32  # their order is in triton_parts.py
 OUTPUT_COLUMNS = 16  # the last layer's 4 outputs, padded
-CAMERA_FLOATS = 16
 FARTHEST = 255  # distances above it are stored as it
 
 
 class PreparedField:
-    """One avatar's field on a device. Holds copies; those of one precision and device can share a batch.
+    """One avatar's field on a device. Holds copies: the arrays may be dropped.
+
+    Sessions with different avatars share a launch if their fields have one device and one precision. `row` holds
+    addresses of this object's tensors: keep the object until the launches that read it are done.
 
     Args:
-        precision: Type of weights and activations; planes stay fp16, sums are float32 in each.
+        precision: Type of weights and activations. Planes are fp16 and sums float32 in each.
 
     Raises:
         KernelInputError: Unknown precision.
@@ -35,22 +37,18 @@ class PreparedField:
         if precision not in get_args(Precision):
             raise KernelInputError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
         self.precision: Precision = precision
-        self.device = torch.device(device)
-        self.planes = self._upload(field.planes)
-        self.distance = self._upload(chebyshev_distance(field.occupancy))
-        self.weights = self._upload(_pack_weights(field)).to(DTYPES[precision])
-        self.constants = self._upload(_pack_constants(field))
-        self.step = field.step
-        parts = (self.planes, self.distance, self.weights, self.constants)
-        words = [part.data_ptr() for part in parts] + [field.planes.shape[1], field.occupancy.shape[0]]
-        self.row = torch.tensor(words + [0] * (FIELD_WORDS - len(words)), dtype=torch.int64).to(self.device)
-
-    def _upload(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.tensor(array, device=self.device)
+        self.planes = _upload(field.planes, device)  # (3, R, R, 16) float16
+        self.distance = _upload(chebyshev_distance(field.occupancy), device)  # (G, G, G) uint8
+        self.weights = _upload(pack_weights(field), device).to(DTYPES[precision])
+        self.constants = _upload(pack_constants(field), device)  # (32,) float32
+        self.device = self.planes.device
+        tensors = (self.planes, self.distance, self.weights, self.constants)
+        words = [tensor.data_ptr() for tensor in tensors] + [field.planes.shape[1], field.occupancy.shape[0]]
+        self.row = _upload(np.array(words + [0] * (FIELD_WORDS - len(words)), np.int64), device)  # (8,) int64
 
 
 def chebyshev_distance(occupancy: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Voxels (G, G, G) to the nearest occupied voxel along the widest axis: 0 in it, at most 255, 255 if none is."""
+    """Voxels (G, G, G) to the nearest occupied one, along the widest axis; at most 255, and 255 if there is none."""
     from scipy.ndimage import distance_transform_cdt
 
     if not occupancy.any():
@@ -59,13 +57,15 @@ def chebyshev_distance(occupancy: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.asarray(np.minimum(distance, FARTHEST), np.uint8)
 
 
-def _pack_weights(field: FieldArrays) -> NDArray[np.float32]:
+def pack_weights(field: FieldArrays) -> NDArray[np.float32]:
+    """w1 (48, 64), w2 (64, 64) and w3 (64, 16, the columns from 4 on are 0), row = input, one after another."""
     last = np.zeros((HIDDEN, OUTPUT_COLUMNS), np.float32)
     last[:, :4] = field.w3.T
     return np.concatenate([field.w1.T.ravel(), field.w2.T.ravel(), last.ravel()])
 
 
-def _pack_constants(field: FieldArrays) -> NDArray[np.float32]:
+def pack_constants(field: FieldArrays) -> NDArray[np.float32]:
+    """Boxes, step, termination, density and last bias, in the order of triton_parts.py. An empty box has lo = hi."""
     packed = np.zeros(CONSTANT_FLOATS, np.float32)
     nowhere = np.zeros(3, np.float32)
     packed[0:3], packed[3:6] = field.occupied_box() or (nowhere, nowhere)
@@ -73,3 +73,7 @@ def _pack_constants(field: FieldArrays) -> NDArray[np.float32]:
     packed[12:15] = field.step, field.termination, field.density_scale * field.step
     packed[16:20] = field.b3
     return packed
+
+
+def _upload(array: NDArray[np.generic], device: torch.device | str) -> Tensor:
+    return torch.tensor(array, device=device)

@@ -44,6 +44,30 @@ def weights_pointer(address, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def slot_field(field, PRECISION: tl.constexpr):
+    """What a field's row says: pointers to planes, distances, weights, constants; texels and voxels a side.
+
+    Alignment is told after the casts, or loads of texels and weights are two bytes wide.
+    """
+    planes = tl.multiple_of(tl.load(field + PLANES).to(tl.pointer_type(tl.float16)), 16)
+    distance = tl.load(field + DISTANCE).to(tl.pointer_type(tl.uint8))
+    weights = weights_pointer(tl.load(field + WEIGHTS), PRECISION)
+    constants = tl.multiple_of(tl.load(field + CONSTANTS).to(tl.pointer_type(tl.float32)), 16)
+    return planes, distance, weights, constants, tl.load(field + SIDE).to(tl.int32), tl.load(field + GRID).to(tl.int32)
+
+
+@triton.jit
+def write_pixels(rgba, depth, pixel, red, green, blue, far_off, left, termination, inside):
+    """Divide what ended by its opacity and write the tile's pixels; `pixel` (R,) int64 is their place."""
+    opacity = 1.0 - left
+    scale = 1.0 / tl.where(left > termination, 1.0, opacity)
+    color = tl.join(tl.join(red * scale, blue * scale), tl.join(green * scale, opacity * scale))
+    places = pixel[:, None] * 4 + tl.arange(0, 4)[None, :]
+    tl.store(rgba + places, color.reshape(pixel.shape[0], 4), mask=inside[:, None])
+    tl.store(depth + pixel, far_off * scale, mask=inside)
+
+
+@triton.jit
 def march_kernel(
     fields,  # int64 (B, FIELD_WORDS): each slot's field
     cameras,  # float32 (B, 16)
@@ -63,14 +87,15 @@ def march_kernel(
     COUNT: tl.constexpr,
     EMULATE: tl.constexpr,
 ):
+    """Program (tile, slot): the rays of a tile walk together, each to its own next sample, until all have ended.
+
+    A round ends with the features of the next samples, so that the loads are in flight when the next round begins.
+    (The compiler also keeps texels in the layout of the loads that come last in the loop: features fetched at a
+    round's start went through shared memory one texel at a time.)
+    """
     slot = tl.program_id(1).to(tl.int64)
     field = fields + slot * FIELD_WORDS
-    planes = tl.multiple_of(tl.load(field + PLANES).to(tl.pointer_type(tl.float16)), 16)
-    distance = tl.load(field + DISTANCE).to(tl.pointer_type(tl.uint8))
-    weights = weights_pointer(tl.load(field + WEIGHTS), PRECISION)
-    constants = tl.multiple_of(tl.load(field + CONSTANTS).to(tl.pointer_type(tl.float32)), 16)
-    side = tl.load(field + SIDE).to(tl.int32)
-    grid = tl.load(field + GRID).to(tl.int32)
+    planes, distance, weights, constants, side, grid = slot_field(field, PRECISION)
     warp = warps + tl.load(warp_table + slot * 4)
     nodes_x = tl.load(warp_table + slot * 4 + 1).to(tl.int32)
     nodes_y = tl.load(warp_table + slot * 4 + 2).to(tl.int32)
@@ -114,12 +139,7 @@ def march_kernel(
         qx, qy, qz = warped(ox + t * dx, oy + t * dy, oz + t * dz, warp, nodes_x, nodes_y, nodes_z, constants, found)
         f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
 
-    opacity = 1.0 - left
-    scale = 1.0 / tl.where(left > termination, 1.0, opacity)
     pixel = (slot * height + y) * width + x
-    color = tl.join(tl.join(red * scale, blue * scale), tl.join(green * scale, opacity * scale))
-    channel = tl.arange(0, 4)[None, :]
-    tl.store(rgba + pixel[:, None] * 4 + channel, color.reshape(TILE_W * TILE_H, 4), mask=inside[:, None])
-    tl.store(depth + pixel, far_off * scale, mask=inside)
+    write_pixels(rgba, depth, pixel, red, green, blue, far_off, left, termination, inside)
     if COUNT:
         tl.store(counts + pixel, count.to(tl.int32), mask=inside)

@@ -223,7 +223,10 @@ def field_features(planes, side, qx, qy, qz, mask):
 
 @triton.jit
 def product(a, b, acc, EMULATE: tl.constexpr):
-    """acc + a @ b, summed in float32. EMULATE: for the interpreter, whose product of bfloat16 is wrong (exact here)."""
+    """acc + a @ b, summed in float32. (Float32 factors as three TF32 products take four times the registers.)
+
+    EMULATE is for the interpreter, which multiplies bfloat16 wrongly: products of bfloat16 are exact in float32.
+    """
     if EMULATE:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     else:
