@@ -3,7 +3,8 @@
 The backward pass stores nothing per sample. It walks each ray again from the front, as many samples as the forward
 pass took, and knows what lies behind a sample as the saved total less what has been passed (README.md, "Backward").
 Two kernels share the work, for one would not find room in a thread's registers: one follows the gradient to planes,
-biases, warp and rays and adds by atomics, so its last digits depend on the order; one sums those of the weights, of which the widest layer's stay in registers.
+biases, warp and rays, one adds up that of the weights, of which the widest layer's sums stay in registers. What is
+added by atomics differs in its last digits from run to run.
 Rays of a program belong to one frame.
 """
 
