@@ -6,9 +6,14 @@ the same way from many rendered frames (`nerfacc`-style pruning, but by visibili
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from kernels.ray_march.tensors import Volume
 
 
 class OccupancyGrid:
@@ -18,6 +23,11 @@ class OccupancyGrid:
         self.occupied = occupied.bool().contiguous()
         self.size = len(occupied)
         self.box_lo, self.box_hi = self._bounds()
+        self.volumes: dict[float, Volume] = {}  # for the differentiable kernel, by termination; made when wanted
+
+    def to(self, device: torch.device) -> OccupancyGrid:
+        """The same grid on another device."""
+        return self if self.occupied.device == device else OccupancyGrid(self.occupied.to(device))
 
     def voxel_index(self, points: Tensor) -> Tensor:
         """Flat voxel index (N,) of positions (N, 3); positions outside count to the nearest voxel."""
@@ -35,7 +45,8 @@ class OccupancyGrid:
     def _bounds(self) -> tuple[Tensor, Tensor]:
         cells = self.occupied.nonzero()
         if len(cells) == 0:
-            return torch.zeros(3), torch.zeros(3)
+            nothing = torch.zeros(3, device=cells.device)
+            return nothing, nothing
         voxel = 2.0 / self.size
         return cells.amin(0) * voxel - 1, (cells.amax(0) + 1) * voxel - 1
 
@@ -47,6 +58,12 @@ class WeightTracker:
         self.size = size
         self.weights = torch.zeros(size**3)
         self.limit = limit  # voxels that may ever be occupied, (G, G, G) bool
+
+    def to(self, device: torch.device) -> WeightTracker:
+        """Moved to another device, in place."""
+        self.weights = self.weights.to(device)
+        self.limit = None if self.limit is None else self.limit.to(device)
+        return self
 
     def observe(self, voxel_index: Tensor, weights: Tensor) -> None:
         """Take in the weights of samples (N,) by flat voxel index (N,)."""

@@ -29,6 +29,7 @@ from model.radiance.torso import TorsoLayer
 from model.training.avatar_config import PRESETS, AvatarTrainingConfig
 from model.training.avatar_start import first_torso, visual_hull
 from model.training.avatar_step import LossWeights, RayEmphasis, Stage, composite_loss, march, smoothness
+from model.training.devices import choose_device
 from model.training.patches import mouth_patch, patch_loss
 from model.training.ray_sampling import RayBatch, RaySampler, halve
 from model.training.refinement import Refinement
@@ -56,6 +57,7 @@ class AvatarTraining:
         neck: NeckConfig | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
+        self.device = torch.device("cpu")
         self.config = config
         self.camera = camera
         self.space = CanonicalSpace()
@@ -84,15 +86,29 @@ class AvatarTraining:
         self.begin_with(OccupancyGrid(hull), hull)
         self.modules = nn.ModuleDict({"field": self.field, "torso": self.torso, "refinement": self.refinement})
         self.optimiser = self._optimiser()
-        self.anchor: Anchor | None = None  # not saved: whoever resumes sets it again
+        self.anchor: Anchor | None = None  # not saved: whoever resumes sets it again, on the training's device
         self.step = 0
         self.rays = 1024.0
         self.elapsed_s = 0.0
 
+    def to(self, device: torch.device) -> None:
+        """Train on `device` from here on; pictures stay in memory, drawn rays follow. The optimiser starts anew."""
+        if device == self.device:
+            return
+        self.device = device
+        self.modules.to(device)
+        for name in ("cameras", "motion", "rotvec", "lenses", "poses"):
+            setattr(self, name, getattr(self, name).to(device))
+        self.occupancy, self.tight = self.occupancy.to(device), self.tight.to(device)
+        self.tracker.to(device)
+        if self.anchor is not None:
+            self.anchor = Anchor(self.anchor.field.to(device), self.anchor.occupancy.to(device))
+        self.optimiser = self._optimiser()
+
     def begin_with(self, occupancy: OccupancyGrid, limit: Tensor) -> None:
         """Occupancy at step 0, and the voxels (G, G, G) that may ever be occupied."""
-        self.occupancy = self.tight = occupancy
-        self.tracker = WeightTracker(self.config.grid_size, limit)
+        self.occupancy = self.tight = occupancy.to(self.device)
+        self.tracker = WeightTracker(self.config.grid_size, limit).to(self.device)
 
     def initialise_warp(self, mesh: HeadMesh, coefficients: NDArray[np.float32], gaze: NDArray[np.float32]) -> None:
         """Start the warp from a head mesh; `coefficients` (F, E) and `gaze` (F, 2) belong to the training frames."""
@@ -100,7 +116,8 @@ class AvatarTraining:
         chosen = np.linspace(0, len(self.motion) - 1, count).round().astype(int)
         face = [face_warp(mesh, mesh.deformed(coefficients[i], gaze[i]), self.config.field, self.space) for i in chosen]
         neck = [neck_warp(self.frames.head_to_world[i], self.config.field, self.space) for i in chosen]
-        initialise_warp(self.field, self.motion[chosen], self.rotvec[chosen], torch.stack(face), torch.stack(neck))
+        motion, rotvec = self.motion[chosen].cpu(), self.rotvec[chosen].cpu()
+        initialise_warp(self.field, motion, rotvec, torch.stack(face), torch.stack(neck))
 
     def train_step(self) -> dict[str, float]:
         """Advance by one step; returns figures for the log.
@@ -112,12 +129,12 @@ class AvatarTraining:
         done = self.done
         full = done < config.tight_grid_share or self.step % config.tight_grid_every == 0
         size = config.size_px // 2 if done < config.half_size_share else config.size_px
-        batch = self.samplers[size].draw(int(self.rays), config.frames_per_step, generator)
-        backgrounds = torch.rand(len(batch.counts), 3, generator=generator)
+        batch = self.samplers[size].draw(int(self.rays), config.frames_per_step, generator).to(self.device)
+        backgrounds = torch.rand(len(batch.counts), 3, generator=generator).to(self.device)
         noise = config.motion_noise * torch.randn(len(batch.counts), self.motion.shape[1], generator=generator)
         foreign = self._foreign_rotations(self._swapped(batch), generator)
         rotations = torch.cat([foreign, self.rotvec[batch.frames[len(foreign) :]]])
-        conditions = self.field.frame_conditions(self._noisy(batch, noise), rotations)
+        conditions = self.field.frame_conditions(self._noisy(batch, noise.to(self.device)), rotations)
         occupancy = self.occupancy if full else self.tight
         cameras, lenses = self._views(batch, done)
         marched = march(self.field, conditions, batch, cameras, lenses, occupancy, self.tracker, generator)
@@ -157,6 +174,7 @@ class AvatarTraining:
         tensors["tight"] = self.tight.occupied
         tensors["occupied"] = self.occupancy.occupied
         tensors["progress"] = torch.tensor([self.step, self.rays, self.elapsed_s], dtype=torch.float64)
+        tensors = {name: tensor.cpu() for name, tensor in tensors.items()}
         save_checkpoint(path, tensors, kind=CHECKPOINT_KIND, config=self.config, shard_limit_bytes=1 << 40)
 
     def load(self, path: Path) -> None:
@@ -172,8 +190,9 @@ class AvatarTraining:
         self.optimiser.load_state_dict(state)
         self.tracker = WeightTracker(len(tensors["occupied"]), tensors["limit"])
         self.tracker.weights = tensors["tracker"]
-        self.occupancy = OccupancyGrid(tensors["occupied"])
-        self.tight = OccupancyGrid(tensors["tight"])
+        self.tracker.to(self.device)
+        self.occupancy = OccupancyGrid(tensors["occupied"]).to(self.device)
+        self.tight = OccupancyGrid(tensors["tight"]).to(self.device)
         step, self.rays, self.elapsed_s = (float(v) for v in tensors["progress"])
         self.step = int(step)
 
@@ -184,7 +203,7 @@ class AvatarTraining:
         if self.config.swapped_turn_deg == 0:
             return self.rotvec[torch.randint(len(self.rotvec), (count,), generator=generator)]
         most = self.config.swapped_turn_deg * torch.tensor([0.4, 1.0, 0.2]) * (math.pi / 180)
-        return (2 * torch.rand(count, 3, generator=generator) - 1) * most
+        return ((2 * torch.rand(count, 3, generator=generator) - 1) * most).to(self.device)
 
     def _emphasis(self, batch: RayBatch) -> RayEmphasis:
         """Full weight, but for the frames that come first with a foreign head rotation as their condition.
@@ -197,15 +216,17 @@ class AvatarTraining:
         opacity = batch.sure.float()
         color = batch.sure.float()
         scale = batch.size_px / self.frames.size_px
-        chin = torch.from_numpy(self.frames.mouth_box[:, 3])[batch.frames] * scale
-        limit = chin.repeat_interleave(torch.tensor(batch.counts))[:count]
+        chin = torch.from_numpy(self.frames.mouth_box[:, 3]).to(self.device)[batch.frames] * scale
+        limit = chin[batch.frame_of_ray][:count]
         opacity[:count] *= (batch.rows[:count] < limit).float()
         color[:count] = opacity[:count] * self.config.swapped_color
         return RayEmphasis(color, opacity)
 
     def _noisy(self, batch: RayBatch, noise: Tensor) -> Tensor:
         motion = self.motion[batch.frames]
-        mouth = torch.arange(motion.shape[1]) < 16  # noise in standard deviations, so only where that is the unit
+        mouth = (
+            torch.arange(motion.shape[1], device=self.device) < 16
+        )  # noise in standard deviations, so only where that is the unit
         return motion + noise * mouth
 
     def _views(self, batch: RayBatch, done: float) -> tuple[Tensor, Tensor]:
@@ -223,13 +244,13 @@ class AvatarTraining:
         self, batch: RayBatch, done: float, occupancy: OccupancyGrid, generator: torch.Generator
     ) -> Tensor:
         """What is not due at every step: smooth bases, likely corrections, patches, turned views."""
-        config, loss = self.config, torch.zeros(())
+        config, loss = self.config, torch.zeros((), device=self.device)
         if self.step % SMOOTHNESS_EVERY == 0:
             loss = loss + config.losses.warp_smoothness * smoothness(self.field.warp_basis)
         if self._refining(done):
             loss = loss + self.refinement.prior(config.refinement, batch.frames)
         if config.patch_every and self.step % config.patch_every == 1 and done >= config.half_size_share:
-            patch = mouth_patch(self.samplers[config.size_px], config.patch_px, generator)
+            patch = mouth_patch(self.samplers[config.size_px], config.patch_px, generator).to(self.device)
             stage = Stage(self.torso, self.poses[patch.frames], self.refinement if self._refining(done) else None)
             conditions = self.field.frame_conditions(self.motion[patch.frames], self.rotvec[patch.frames])
             cameras, lenses = self._views(patch, done)
@@ -322,7 +343,8 @@ def torso_poses(frames: CaptureFrames, space: CanonicalSpace) -> Tensor:
 def run_training(
     training: AvatarTraining, folder: Path, report: Callable[[dict[str, float]], None] | None = None
 ) -> None:
-    """Train to the end in `folder`: `state.safetensors` (resumed when there) and `curve.jsonl`."""
+    """Train to the end in `folder`: `state.safetensors` (resumed when there), `curve.jsonl`. On a GPU where one is."""
+    training.to(choose_device("auto"))
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / STATE_FILE
     if state.is_file():

@@ -52,7 +52,8 @@ def export_avatar(
     rest_pose: HeadPose | None = None,
     commands: tuple[str, ...] = (),
 ) -> OccupancyGrid:
-    """Write the avatar folder; returns the serving occupancy."""
+    """Write the avatar folder; returns the serving occupancy. The training goes back to the CPU for it."""
+    training.to(torch.device("cpu"))
     occupancy = serving_occupancy(training)
     tensors = export_tensors(training.field, training.torso, occupancy)
     digest = save_checkpoint(folder / "field.safetensors", tensors, kind=FIELD_KIND, config=training.config.field)

@@ -18,12 +18,13 @@ from model.radiance.field import FrameConditions, RadianceField
 from model.radiance.occupancy import OccupancyGrid, WeightTracker
 from model.radiance.renderer import Intrinsics, ray_box, ray_directions
 from model.radiance.torso import TorsoLayer
+from model.training.fused_march import MIN_TRANSMITTANCE, Marched, march_fused
 from model.training.ray_sampling import RayBatch
 from model.training.refinement import Refinement
 
-MIN_TRANSMITTANCE = 2e-3
 MIN_WEIGHT = 1e-4
 KEEP_ANYWAY = 0.01
+AUTOCAST = True  # products in bfloat16
 CHARBONNIER_EPS = 0.05
 
 
@@ -54,7 +55,7 @@ class Stage(NamedTuple):
 
     def compose(self, marched: Marched, batch: RayBatch, background: Tensor) -> Tensor:
         """(R, 3) head over torso over background colors (R, 3); frames with an unknown torso have none."""
-        frame = torch.arange(len(batch.counts)).repeat_interleave(torch.tensor(batch.counts))
+        frame = batch.frame_of_ray
         poses = self.poses[frame] if self.torso.moves else None
         layer = self.torso(batch.rows, batch.columns, batch.size_px, poses) * batch.has_torso[frame, None]
         free = 1 - marched.opacity[:, None]
@@ -63,17 +64,6 @@ class Stage(NamedTuple):
             color = self.refinement.exposed(color, cover, batch.frames[frame])
         composed: Tensor = color + (1 - cover) * background
         return composed
-
-
-class Marched(NamedTuple):
-    """Head layer of a batch, before compositing."""
-
-    color: Tensor  # (R, 3) premultiplied
-    opacity: Tensor  # (R,)
-    depth: Tensor  # (R,) distance along the ray, weighted by what is seen: over `opacity` it is the surface's
-    depth_spread: Tensor  # () mean over rays of the weighted depth variance, canonical units squared
-    seen_samples: int
-    kept_samples: int
 
 
 def march(
@@ -86,19 +76,24 @@ def march(
     tracker: WeightTracker,
     generator: torch.Generator,
 ) -> Marched:
-    """Composite the head along every ray of the batch. Differentiable in the field and the conditions."""
+    """Composite the head along every ray of the batch. Differentiable in the field, the conditions and the cameras.
+
+    On CUDA by `model.training.fused_march`, which has no visibility pass: it takes every sample to `MIN_TRANSMITTANCE`.
+    """
     origins, directions = batch_rays(batch, cameras, lenses)
+    shift = torch.rand(len(directions), 1, generator=generator).to(directions.device)
+    if directions.device.type == "cuda":
+        return march_fused(field, conditions, batch.counts, origins, directions, shift[:, 0], occupancy, tracker)
     near, far = ray_box(origins, directions, occupancy.box_lo, occupancy.box_hi)
     step = field.config.step
     count = max(1, math.ceil(float((far - near).detach().clamp(min=0).max()) / step) + 1)
-    shift = torch.rand(len(near), 1, generator=generator)
     t = near[:, None] + (torch.arange(count) - 0.5 + shift) * step
     points = (origins[:, None] + t[..., None] * directions[:, None]).view(-1, 3)
     voxels = occupancy.voxel_index(points)
     inside = ((t > near[:, None]) & (t < far[:, None])).view(-1)
     candidates = (inside & occupancy.occupied.view(-1)[voxels]).nonzero()[:, 0]
     kept = _visible(field, conditions, batch.counts, points, candidates, count, voxels, tracker, generator)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=AUTOCAST):
         density, rgb = field.density_and_color(points[kept], _frame_counts(kept, batch.counts, count), conditions)
     total = len(near) * count
     alpha = torch.zeros(total).index_put((kept,), 1 - torch.exp(-density * step)).view(-1, count)
@@ -114,7 +109,7 @@ def march(
 
 def batch_rays(batch: RayBatch, cameras: Tensor, lenses: Tensor) -> tuple[Tensor, Tensor]:
     """Origins and unit directions (R, 3) in canonical axes."""
-    frame = torch.arange(len(batch.counts)).repeat_interleave(torch.tensor(batch.counts))
+    frame = batch.frame_of_ray
     lens = Intrinsics(*lenses[frame].unbind(1))
     return cameras[frame, :, 3], ray_directions(batch.columns, batch.rows, lens, cameras[frame, :, :3])
 
@@ -128,7 +123,7 @@ def composite_loss(
     emphasis: RayEmphasis,
 ) -> tuple[Tensor, float]:
     """Loss over the batch, and the plain mean squared color error of the fully weighted rays for the log."""
-    frame = torch.arange(len(batch.counts)).repeat_interleave(torch.tensor(batch.counts))
+    frame = batch.frame_of_ray
     background = backgrounds[frame]
     predicted = stage.compose(marched, batch, background)
     wanted = batch.rgba[:, :3] + (1 - batch.rgba[:, 3:]) * background
@@ -158,7 +153,7 @@ def _visible(
     generator: torch.Generator,
 ) -> Tensor:
     """Indices of the samples that carry weight; tells the tracker every weight."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=AUTOCAST):
         frames = FrameConditions(*(part.detach() for part in conditions))
         density, _ = field.density_and_color(points[candidates], _frame_counts(candidates, ray_counts, count), frames)
         alpha = torch.zeros(len(points)).index_put((candidates,), 1 - torch.exp(-density * field.config.step))

@@ -32,7 +32,7 @@ def mouth_patch(sampler: RaySampler, patch_px: int, generator: torch.Generator) 
 
 def patch_loss(marched: Marched, batch: RayBatch, stage: Stage, patch_px: int) -> Tensor:
     """Mean absolute error of neighbour differences, at each of `SCALES`, over grey."""
-    background = torch.full((len(batch.rows), 3), 0.5)
+    background = torch.full((len(batch.rows), 3), 0.5, device=batch.rgba.device)
     predicted = stage.compose(marched, batch, background)
     wanted = batch.rgba[:, :3] + (1 - batch.rgba[:, 3:]) * background
     error = (predicted - wanted).t().reshape(1, 3, patch_px, patch_px)

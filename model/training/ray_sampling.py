@@ -46,6 +46,18 @@ class RayBatch:
     has_torso: Tensor  # (F,) 0 where the torso layer does not apply: there `rgba` is the head alone
     sure: Tensor  # (R,) bool: false where a torso of which nothing is known may hide the head
 
+    @property
+    def frame_of_ray(self) -> Tensor:
+        """(R,) which of the batch's frames each ray belongs to."""
+        device = self.rows.device
+        counts = torch.tensor(self.counts, device=device)
+        return torch.arange(len(self.counts), device=device).repeat_interleave(counts, output_size=len(self.rows))
+
+    def to(self, device: torch.device) -> RayBatch:
+        """The same batch on another device."""
+        names = ("frames", "rows", "columns", "rgba", "head", "has_torso", "sure")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
 
 class RaySampler:
     """Draws ray batches; every draw depends only on the generator."""

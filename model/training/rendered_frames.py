@@ -3,7 +3,8 @@
 The radiance field's own module (`model.radiance.field`; NeRF, Mildenhall et al. 2020) at fixed points: the kernel's
 samples along the rays of a view, as far as any of a set of probe motions, or a neighbour's, puts weight on them. In
 each frame a pass without gradient finds the few that carry weight now; these are evaluated again with gradient, as in
-`model.training.avatar_step`. Motion is clamped and retargeted as in serving; the weights are frozen.
+`model.training.avatar_step`. On CUDA the differentiable kernel takes every sample in one pass instead. Motion is
+clamped and retargeted as in serving; the weights are frozen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kernels.backend import Backend
+from kernels.ray_march.differentiable import Precision, march_rays
+from kernels.ray_march.tensors import Rays
 from model.avatar import Avatar
 from model.errors import InputError
 from model.motion.retarget import Retarget
@@ -26,12 +30,14 @@ from model.radiance.export import field_from_arrays
 from model.radiance.field import FrameConditions, RadianceField
 from model.radiance.occupancy import OccupancyGrid
 from model.radiance.renderer import TERMINATION, Intrinsics, ray_box, ray_directions
+from model.training.fused_march import kernel_field, kernel_frames, training_volume
 from model.training.rendered_views import View
 
 __all__ = ["AvatarFrames", "probe_motions"]
 
 MIN_PROBE_WEIGHT = 0.01  # compositing weight that takes a sample and its neighbours into the shell
 MIN_WEIGHT = 1e-4  # below it, a sample of a frame gets no gradient
+LEAST_TRANSMITTANCE = 1e-3  # at which the kernel ends a ray
 CHUNK_FRAMES = 4  # without gradient at once: more leaves the processor's cache and is slower
 PROBE_SEED = 11
 RANDOM_PROBES = 12
@@ -70,6 +76,8 @@ class AvatarFrames(nn.Module):
     points: Tensor  # (N, 3) deformed positions, sorted by ray and depth
     slots: Tensor  # (N,) place of each in (rays * depth)
     underlay: Tensor  # (rays, 3), 0..1
+    lines: Tensor  # (rays, 8) each pixel's ray: origin, direction, entry, exit
+    occupied: Tensor  # (G, G, G) bool
 
     def __init__(self, avatar: Avatar, view: View, retarget: Retarget | None = None) -> None:
         super().__init__()
@@ -88,6 +96,7 @@ class AvatarFrames(nn.Module):
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
         points, seen = self._shell(avatar, probe_motions(space))
+        self._kept: OccupancyGrid | None = None
         self.depth = int(seen.sum(1).max())
         ranks = seen.cumsum(1) - 1 + self.depth * torch.arange(len(seen))[:, None]
         self.register_buffer("points", points[seen], persistent=False)
@@ -114,6 +123,8 @@ class AvatarFrames(nn.Module):
     def _render(self, motion: Tensor) -> Tensor:
         """(F * rays, 3) of motion (F, 32)."""
         frames = self._conditions(motion)
+        if motion.device.type == "cuda":
+            return self._render_fused(frames)
         count, rays = len(motion), len(self.underlay)
         frame, point = self._carrying(frames).nonzero(as_tuple=True)  # sorted by frame, ray and depth
         counts = torch.bincount(frame, minlength=count).tolist()
@@ -124,6 +135,26 @@ class AvatarFrames(nn.Module):
         light = weights.view(-1)[slots, None] * color
         head = light.new_zeros(count * rays, 3).index_add(0, slots // self.depth, light)
         return head + (1 - weights.sum(1, keepdim=True)) * self.underlay.repeat(count, 1)
+
+    def _render_fused(
+        self, frames: FrameConditions, *, precision: Precision = "bfloat16", backend: Backend = "auto"
+    ) -> Tensor:
+        """The same of conditions of F frames, by the differentiable kernel."""
+        count, rays = len(frames.bias1), len(self.lines)
+        lines = self.lines.repeat(count, 1)
+        ways = Rays(lines[:, :3], lines[:, 3:6], lines[:, 6], lines[:, 7], (rays,) * count)
+        volume = training_volume(self.field, self._grid(), LEAST_TRANSMITTANCE)
+        field, conditions = kernel_field(self.field), kernel_frames(frames)
+        sums = march_rays(field, conditions, ways, volume, precision=precision, backend=backend)
+        opacity = 1 - sums.transmittance[:, None]
+        scale = _brightening(opacity)
+        return scale * sums.color + (1 - scale * opacity) * self.underlay.repeat(count, 1)
+
+    def _grid(self) -> OccupancyGrid:
+        """Of the device that the buffers are on now."""
+        if self._kept is None or self._kept.occupied.device != self.occupied.device:
+            self._kept = OccupancyGrid(self.occupied)
+        return self._kept
 
     def _conditions(self, motion: Tensor) -> FrameConditions:
         """Of (F, 32): clamped and retargeted, as `model.pipeline` does."""
@@ -165,6 +196,9 @@ class AvatarFrames(nn.Module):
         directions = ray_directions(x * size - 0.5, y * size - 0.5, lens, camera[:, :3])
         origin = camera[:, 3].expand_as(directions)
         near, far = ray_box(origin, directions, occupancy.box_lo, occupancy.box_hi)
+        lines = torch.cat([origin, directions, near[:, None], far[:, None]], 1)
+        self.register_buffer("lines", lines, persistent=False)
+        self.register_buffer("occupied", occupancy.occupied, persistent=False)
         samples = max(1, math.ceil(float((far - near).clamp(min=0).max()) / step))
         t = near[:, None] + (torch.arange(samples) + 0.5) * step
         points = origin[:, None] + t[..., None] * directions[:, None]
@@ -190,9 +224,13 @@ def _compositing_weights(alpha: Tensor) -> Tensor:
     """
     through = torch.cumprod(1 - alpha, -1)
     weights = alpha * torch.cat([torch.ones_like(through[..., :1]), through[..., :-1]], -1)
-    opacity = weights.sum(-1, keepdim=True)
+    return weights * _brightening(weights.sum(-1, keepdim=True))
+
+
+def _brightening(opacity: Tensor) -> Tensor:
+    """Factor by which the weights of a ray of that opacity grow."""
     share = ((opacity - (1 - 2 * TERMINATION)) / TERMINATION).clamp(0, 1)
-    return weights * (1 + share * (1 / opacity.clamp(min=TERMINATION) - 1))
+    return 1 + share * (1 / opacity.clamp(min=TERMINATION) - 1)
 
 
 def _frozen_field(avatar: Avatar) -> RadianceField:

@@ -53,10 +53,11 @@ def turned_loss(training: AvatarTraining, occupancy: OccupancyGrid, generator: t
     inside = (sampler.head[index].view(-1) > 0).nonzero()[:, 0]
     picked = inside[torch.randint(len(inside), (RAYS - OUTLINE_RAYS,), generator=generator)]
     anywhere = torch.randint(frames.size_px**2, (OUTLINE_RAYS,), generator=generator)
-    batch = sampler.batch(frame, [torch.cat([picked, anywhere])])
-    cameras, lenses = torch.from_numpy(camera)[None], training.lenses[frame]
+    device = training.device
+    batch = sampler.batch(frame, [torch.cat([picked, anywhere])]).to(device)
+    cameras, lenses = torch.from_numpy(camera)[None].to(device), training.lenses[batch.frames]
     conditions = training.field.frame_conditions(
-        training.motion[frame], torch.from_numpy(rotvec.astype(np.float32))[None]
+        training.motion[batch.frames], torch.from_numpy(rotvec.astype(np.float32))[None].to(device)
     )
     marched = march(training.field, conditions, batch, cameras, lenses, occupancy, training.tracker, generator)
     origins, directions = batch_rays(batch, cameras, lenses)
@@ -81,12 +82,13 @@ def _outline_error(
 ) -> Tensor:
     """Mean difference in opacity from the anchor, of rays above the mouth box's lower edge; 0 without one."""
     if training.anchor is None:
-        return torch.zeros(())
+        return opacity.new_zeros(())
     field, occupancy = training.anchor
     with torch.no_grad():
-        turned = torch.from_numpy(rotvec.astype(np.float32))[None]
+        turned = torch.from_numpy(rotvec.astype(np.float32))[None].to(opacity.device)
         conditions = field.frame_conditions(training.motion[batch.frames], turned)
-        tracker, lenses = WeightTracker(occupancy.size), training.lenses[batch.frames]
+        tracker = WeightTracker(occupancy.size).to(opacity.device)
+        lenses = training.lenses[batch.frames]
         wanted = march(field, conditions, batch, cameras, lenses, occupancy, tracker, generator).opacity
     chosen = batch.rows < float(training.frames.mouth_box[int(batch.frames), 3])
     error: Tensor = ((opacity - wanted).abs() * chosen).mean()
@@ -101,5 +103,6 @@ def _looked_up(training: AvatarTraining, index: int, points: Tensor) -> tuple[Te
     place = (local[:, :2] / local[:, 2:] * lens[:2] + lens[2:]) / size * 2 - 1
     sampler = training.samplers[size]
     picture = torch.cat([sampler.rgba[index].float(), sampler.head[index][..., None].float()], -1) / 255
+    picture = picture.to(points.device)
     found = functional.grid_sample(picture.permute(2, 0, 1)[None], place[None, None], align_corners=False)[0, :, 0].t()
     return found[:, :3] / found[:, 3:4].clamp(min=1e-3), found[:, 4] > HEAD_COVER

@@ -197,15 +197,18 @@ def preview_picture(training: AvatarTraining, index: int | None = None) -> NDArr
     """Truth beside rendering of one training frame, over grey, (S, 2 S, 3) RGB."""
     frames = training.frames
     i = len(frames) // 2 if index is None else index
+    cpu = torch.device("cpu")
+    field, torso = training.field, training.torso
+    if training.device != cpu:
+        field, torso = copy.deepcopy(field).to(cpu), copy.deepcopy(torso).to(cpu)
     with torch.no_grad():
-        conditions = training.field.frame_conditions(training.motion[i : i + 1], training.rotvec[i : i + 1])
+        conditions = field.frame_conditions(training.motion[i : i + 1].cpu(), training.rotvec[i : i + 1].cpu())
         lens = Intrinsics(*(float(v) for v in training.lenses[i]))
-        head, _ = render_reference(
-            training.field, training.occupancy, conditions, training.cameras[i], lens, frames.size_px
-        )
+        occupancy, camera = training.occupancy.to(cpu), training.cameras[i].cpu()
+        head, _ = render_reference(field, occupancy, conditions, camera, lens, frames.size_px)
         grid = torch.arange(frames.size_px)
         rows, columns = grid.repeat_interleave(len(grid)), grid.repeat(len(grid))
-        layer = training.torso(rows, columns, None, training.poses[i].expand(len(rows), 6)).view(head.shape)
+        layer = torso(rows, columns, None, training.poses[i].cpu().expand(len(rows), 6)).view(head.shape)
     over = head + (1 - head[..., 3:]) * layer
     rendering = over[..., :3] + (1 - over[..., 3:]) * 0.5
     truth = torch.from_numpy(frames.rgba[i]).float() / 255

@@ -1,0 +1,49 @@
+"""Shipped block sizes of the differentiable ray marcher: what is launched, and what the compile check compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kernels.compile_case import CompileCase
+
+FORWARD_RAYS, FORWARD_WARPS = 64, 4  # rays of a program
+BACKWARD_RAYS, BACKWARD_WARPS = 64, 4
+WEIGHTS_RAYS, WEIGHTS_WARPS = 16, 4  # sums of 64 x 64 stay in registers: few rays, or they spill
+
+_FLOATS = ("origins", "directions", "t_near", "constants", "planes", "biases", "warp", "sums")
+_SIZES = ("side", "grid", "nodes_x", "nodes_y", "nodes_z")
+_SHARED = (
+    dict.fromkeys(_FLOATS, "*fp32")
+    | {"tiles": "*i32", "distance": "*u8", "weights": "*bf16", "samples": "*i32"}
+    | dict.fromkeys(_SIZES, "i32")
+)
+
+
+def compile_cases() -> Iterator[CompileCase]:
+    """Forward with and without tracking, backward with a trained and with a frozen field, MLP in bfloat16."""
+    module = "kernels.ray_march.triton_backward"
+    for track in (True, False):
+        yield CompileCase(
+            kernel=f"{module}:march_sums_kernel",
+            name=f"march_sums_{'tracked' if track else 'plain'}",
+            signature=_SHARED | {"t_far": "*fp32", "heaviest": "*fp32" if track else "*i32"},
+            constants={"R": FORWARD_RAYS, "TRACK": track, "EMULATE": False},
+            num_warps=FORWARD_WARPS,
+        )
+    back = _SHARED | {"transposed": "*bf16", "upstream": "*fp32"}
+    buffers = ("d_planes", "d_biases", "d_warp", "d_rays")
+    for planes in (True, False):
+        yield CompileCase(
+            kernel=f"{module}:march_gradients_kernel",
+            name=f"march_gradients_{'field' if planes else 'frozen'}",
+            signature=back | dict.fromkeys(buffers, "*fp32"),
+            constants={"R": BACKWARD_RAYS, "PLANES": planes, "EMULATE": False},
+            num_warps=BACKWARD_WARPS,
+        )
+    yield CompileCase(
+        kernel=f"{module}:march_weights_kernel",
+        name="march_gradients_weights",
+        signature=back | {"d_weights": "*fp32", "d_b3": "*fp32"},
+        constants={"R": WEIGHTS_RAYS, "EMULATE": False},
+        num_warps=WEIGHTS_WARPS,
+    )
