@@ -198,7 +198,7 @@ class AvatarPipeline:
         Raises:
             InputError: The shapes disagree, or a row is not audio (NaN, not scaled to -1..1); no session has advanced.
         """
-        self._check(audio, controls, states)
+        check_step(audio, controls, states, self.spec.hop_samples)
         spoken = self.motion(audio, states)
         outputs = []
         for row, (control, state) in enumerate(zip(controls, states, strict=True)):
@@ -282,12 +282,16 @@ class AvatarPipeline:
         self._moods.add(motion, control.mood, control.mood_strength, state.mood, speaking=state.drive.gate.value)
         return state.idle.head_deg(frame) if control.idle else np.zeros(3, np.float32)
 
-    def _check(self, audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[StreamState]) -> None:
-        wanted = (len(states), self.spec.hop_samples)
-        if audio.shape != wanted or len(controls) != len(states):
-            raise InputError(f"need audio {wanted} and {len(states)} controls, got {audio.shape}, {len(controls)}")
-        for row in audio:
-            check_audio(row)  # here, before any session of the batch has heard its part
+
+def check_step(
+    audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[object], hop_samples: int
+) -> None:
+    """Raise InputError unless there are a row of sound and controls for each state, before any has advanced."""
+    wanted = (len(states), hop_samples)
+    if audio.shape != wanted or len(controls) != len(states):
+        raise InputError(f"need audio {wanted} and {len(states)} controls, got {audio.shape}, {len(controls)}")
+    for row in audio:
+        check_audio(row)
 
 
 def _pose(turned_deg: NDArray[np.float32]) -> HeadPose:
@@ -310,4 +314,4 @@ class _StageClock:
         self._last = now
 
 
-__all__ = ["FPS", "SAMPLE_RATE", "AvatarPipeline", "PipelineSpec"]
+__all__ = ["FPS", "SAMPLE_RATE", "AvatarPipeline", "PipelineSpec", "check_step"]
