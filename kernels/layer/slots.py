@@ -26,7 +26,7 @@ def warp_layer_slots(
     moved = place + _read(grid, place, corners=True)
     seen = _read(layer.float(), moved, corners=False)
     over = seen[..., :3] + (1.0 - seen[..., 3:] / 255.0) * background.float()
-    return (over + 0.5).floor().clamp(0.0, 255.0).to(torch.uint8)
+    return (over + 0.5).floor().clamp(0.0, 255.0).to(torch.uint8).contiguous()
 
 
 def _centres(count: int, like: Tensor) -> Tensor:

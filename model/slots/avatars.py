@@ -15,8 +15,10 @@ from model.radiance.compositor import Backdrop, resize_area
 from model.radiance.config import MOTION_GAINS, FieldConfig
 from model.state import ShownAvatar
 
-NETWORK = ("layer1.bias", "layer2.bias", "warp_basis") + tuple(
-    f"{name}.{part}" for name in ("bias_in", "bias_mid", "bias_out", "warp_mix") for part in ("weight", "bias")
+LAYERS = ("bias_in", "bias_mid", "bias_out", "warp_mix")
+NETWORK = (
+    *("layer1.bias", "layer2.bias", "warp_basis"),
+    *(f"{name}.{part}" for name in LAYERS for part in ("weight", "bias")),
 )
 TORSO_NODES, TORSO_POSE = 9, 6
 FEWEST_PICTURES = 64

@@ -31,7 +31,7 @@ class BucketedStep:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Capture all buckets, which takes seconds; one that was not captured is at its first use. On the CPU nothing."""
+        """On a GPU capture all buckets, which takes seconds; one that was not is captured at its first use."""
         if self._capture is not None:
             for size in reversed(BUCKETS):  # the largest first: the smaller ones fit into its memory
                 self._bucket(size)

@@ -1,7 +1,7 @@
 """What a slot hears, as functions of tensors: log-mel, and voice activity.
 
-The same numbers as `model.speech.log_mel` and `model.speech.voice_activity`, for all slots at once and without a look at
-any of them. The spectrum is a product with the transform's matrix in float64: a few thousand columns a second cost
+The same numbers as `model.speech.log_mel` and `model.speech.voice_activity`, for all slots at once and without a look
+at any of them. The spectrum is a product with the transform's matrix in float64: a few thousand columns a second cost
 nothing, and a product may be captured in a graph whatever a transform library does when it is first called.
 """
 

@@ -1,4 +1,4 @@
-"""Named numbers of a slot in one row of bytes, so that a session's whole memory is one tensor that is copied at once."""
+"""Named numbers of a slot in one row of bytes: a session's whole memory is one tensor, copied at once."""
 
 from __future__ import annotations
 

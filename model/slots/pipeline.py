@@ -17,7 +17,7 @@ from model.diffusion.samplers import frame_noise
 from model.errors import InputError
 from model.motion.head_motion import HeadMotion
 from model.motion.idle import IdleMotion
-from model.motion.mood import MoodState, Moods
+from model.motion.mood import Moods, MoodState
 from model.motion.smoothing import SmoothingState
 from model.motion.space import GAZE_CODES, LID_CODES, load_motion_space
 from model.pipeline import FPS, AvatarPipeline, PipelineSpec, check_step

@@ -85,7 +85,8 @@ def rotation_matrices(vectors: Tensor) -> Tensor:
     first = torch.where(angle < SMALL_ANGLE, 1.0, torch.sin(safe) / safe)
     second = torch.where(angle < SMALL_ANGLE, 0.0, (1 - torch.cos(safe)) / safe**2)
     unit = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
-    return unit + first * cross + second * (cross @ cross)
+    out: Tensor = unit + first * cross + second * (cross @ cross)
+    return out
 
 
 def _about(pivot: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,4 +115,5 @@ def condition_fields(motion: Tensor, rotvec: Tensor, avatar: Tensor, table: Tabl
 
 def _linear(name: str, values: Tensor, avatar: Tensor, table: Table) -> Tensor:
     weight, bias = table[f"{name}.weight"][avatar], table[f"{name}.bias"][avatar]
-    return torch.baddbmm(bias[..., None], weight, values[..., None])[..., 0]
+    out: Tensor = torch.baddbmm(bias[..., None], weight, values[..., None])[..., 0]
+    return out

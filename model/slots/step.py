@@ -23,7 +23,7 @@ from model.diffusion.samplers import sample
 from model.diffusion.unet import UNetConfig
 from model.errors import ConfigError
 from model.motion.head_motion import HeadMotion
-from model.motion.space import MOTION_SIZE, MOUTH_CODES, MotionSpace
+from model.motion.space import MOTION_SIZE, MotionSpace
 from model.motion.vae import AUDIO_OWNED
 from model.radiance.config import ROTATION_SCALE_RAD
 from model.slots import mouth
@@ -33,8 +33,8 @@ from model.slots.hearing import LOOKBACK_SAMPLES, SlotMel, SlotVoice
 from model.slots.layout import RowLayout
 from model.slots.posing import HeadPlace, condition_fields, place_heads
 from model.speech.speech_model import PROSODY_SLICE
-from model.speech.whisper_encoder import best_precision
 from model.speech.voice_activity import CHUNK_SAMPLES, CONTEXT_SAMPLES
+from model.speech.whisper_encoder import best_precision
 from model.speech_to_motion import SpeechToMotion
 
 
@@ -51,7 +51,9 @@ def state_layout(config: UNetConfig, window_columns: int, num_mels: int) -> RowL
     """What a session remembers on the device."""
     past = max(config.committed_frames, DECODER_FRAMES)
     single = "mel_maximum vad_count gate_value gate_quiet gate_trust gate_hushed smooth_speed smooth_opening"
-    doubles = dict.fromkeys(f"{single} head_loudness head_known head_since_nod mood_closed".split(), ())
+    doubles: dict[str, tuple[int, ...]] = dict.fromkeys(
+        f"{single} head_loudness head_known head_since_nod mood_closed".split(), ()
+    )
     doubles |= dict.fromkeys(("head_angles", "head_velocity", "head_wanted"), (3,))
     floats = {
         "mel_tail": (LOOKBACK_SAMPLES,),
@@ -71,7 +73,7 @@ def state_layout(config: UNetConfig, window_columns: int, num_mels: int) -> RowL
 def input_layout(config: UNetConfig, hop_samples: int, *, noisy: bool) -> RowLayout:
     """What a hop brings: `frame` counts the speech stream's own frames from -lookahead on."""
     hop = config.hop_frames
-    doubles = dict.fromkeys(("avatar", "picture", "frame", "hush"), ())
+    doubles: dict[str, tuple[int, ...]] = dict.fromkeys(("avatar", "picture", "frame", "hush"), ())
     floats = {"audio": (hop_samples,), "idle": (hop, MOTION_SIZE), "mood": (hop, MOTION_SIZE)}
     floats |= {"turned_deg": (hop, 3), "nod_deg": (hop, 3), "head_share": ()}
     if noisy:
@@ -89,6 +91,11 @@ class FixedSlotStep(nn.Module):
     Raises:
         ConfigError: Motion is aggregated over several views, or not smoothed, which is not done in slots.
     """
+
+    low: Tensor  # (32,) of the motion space, as high
+    high: Tensor
+    opening: Tensor  # (16,) gap between the lips of each mouth code
+    omega: Tensor  # (3,) of the head's springs
 
     def __init__(
         self,
@@ -110,7 +117,8 @@ class FixedSlotStep(nn.Module):
         encoder = stack.speech.model.config.encoder
         self.state = state_layout(self.config, encoder.window_columns, encoder.num_mels)
         self.inputs = input_layout(self.config, drive.hop_samples, noisy=self.temperature > 0)
-        self.speech, self.unet, self.vae = (copy.deepcopy(m) for m in (stack.speech.model, generator.unet, stack.vae))
+        self.speech = copy.deepcopy(stack.speech.model)
+        self.unet, self.vae = copy.deepcopy(generator.unet), copy.deepcopy(stack.vae)
         self.mel = SlotMel(encoder.num_mels, drive.hop_samples)
         self.voice = SlotVoice(copy.deepcopy(drive.voice), drive.hop_samples)
         for name, array in (("low", space.low), ("high", space.high), ("opening", space.opening_row)):
@@ -142,7 +150,7 @@ class FixedSlotStep(nn.Module):
     def _sample(
         self, state: dict[str, Tensor], given: dict[str, Tensor], features: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Motion (B, hop, 32) of the hop as `MotionGenerator.step` and the decoder make it; new latents and features."""
+        """Motion (B, hop, 32) as `MotionGenerator.step` and the decoder make it; new latents and features."""
         c = self.config
         batch, device = len(features), features.device
         rest = c.window_frames - c.committed_frames
@@ -190,7 +198,7 @@ class FixedSlotStep(nn.Module):
     def _picture(self, motion: Tensor, angles_deg: Tensor, avatar: Tensor, picture: Tensor) -> Tensor:
         """I420 (B, hop, bytes) of motion (B, hop, 32) and head angles (B, hop, 3)."""
         hop, tensors = self.config.hop_frames, self.table.tensors
-        shows, stands_before = avatar.repeat_interleave(hop), picture.repeat_interleave(hop)
+        shows, stands_before = (index[:, None].repeat(1, hop).flatten() for index in (avatar, picture))
         place = place_heads(angles_deg.flatten(0, 1), shows, tensors)
         field = condition_fields(motion.flatten(0, 1), place.rotvec, shows, tensors)
         rgba = self.heads(shows, place.cameras, field.biases, field.warps)
@@ -198,7 +206,8 @@ class FixedSlotStep(nn.Module):
             out = composite_i420_slots(rgba, self.table.pictures, which=stands_before)
         else:
             out = composite_i420_slots(rgba, self._torsos(place, shows, stands_before))
-        return out.unflatten(0, (-1, hop))
+        hops: Tensor = out.unflatten(0, (-1, hop))
+        return hops
 
     def _torsos(self, place: HeadPlace, avatar: Tensor, picture: Tensor) -> Tensor:
         """Torsos as the heads move them, over what is behind (F, S, S, 3)."""
