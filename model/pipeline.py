@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kernels.backend import Backend
@@ -92,13 +93,14 @@ class AvatarPipeline:
         backend: Backend = "auto",
         instruction_set: str = "auto",
         upscale: bool = False,
+        device: torch.device | None = None,
         marks: MarkSettings | None = None,
         consent_policy: ConsentPolicy | None = None,
     ) -> AvatarPipeline:
         """Load the models of a folder (None: the shipped ones) and an avatar folder (None: the default avatar).
 
-        `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on a GPU if there
-        is one. `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
+        `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on `device`
+        (None: on a GPU if there is one). `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
         With `upscale` heads are rendered at half the size and enlarged by a network (trained for 512 px).
         Frames are marked as `marks` says; with None, for measurements of the bare picture, they are not.
 
@@ -112,7 +114,7 @@ class AvatarPipeline:
             temperature=temperature,
             smoothing=smoothing,
             num_views=views,
-            device=best_device(),
+            device=device or best_device(),
         )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash, policy=consent_policy)
         renderer = AvatarRenderer(

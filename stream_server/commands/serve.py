@@ -27,6 +27,9 @@ def serve(
     exact_size: Annotated[bool, typer.Option("--exact-size", help="this size even if it is not held")] = False,
     steps: Annotated[int, typer.Option(help="sampler steps per hop")] = 2,
     threads: Annotated[int, typer.Option(help="threads of the renderer")] = 1,
+    device: Annotated[
+        str, typer.Option(help="cuda: everything on the GPU; cpu; auto: the CPU, with a GPU for the speech encoder")
+    ] = "auto",
     temperature: Annotated[float, typer.Option(help="0: the mean motion; 1: a sample")] = 0.0,
     timecode: Annotated[bool, typer.Option("--timecode", help="draw each frame's media position")] = False,
     token: Annotated[str | None, typer.Option(envvar="NERF_LIPSYNC_TOKEN", help="needed beyond loopback")] = None,
@@ -110,6 +113,7 @@ def serve(
         exact_size=exact_size,
         steps=steps,
         threads=threads,
+        device=device,
         temperature=temperature,
         timecode=timecode,
         token=token,

@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 LOOKS = frozenset(
-    "_local_scalar_dense is_nonzero equal allclose nonzero nonzero_static unique_dim _unique _unique2 unique_consecutive "
-    "unique_dim_consecutive masked_select bincount _linalg_check_errors linalg_inv_ex histc "
+    "_local_scalar_dense is_nonzero equal allclose nonzero nonzero_static unique_dim _unique _unique2 "
+    "unique_consecutive unique_dim_consecutive masked_select bincount _linalg_check_errors linalg_inv_ex histc "
     "lift_fresh lift_fresh_copy".split()
 )
 """Waits for numbers, makes tensors whose size they decide, or copies a Python list to the device."""
