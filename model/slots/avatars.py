@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from dataclasses import replace
 
@@ -10,9 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernels.ray_march.prepared import Precision, PreparedField
+from kernels.ray_march.shapes import FIELD_WORDS
 from model.errors import InputError
 from model.radiance.compositor import Backdrop, resize_area
 from model.radiance.config import MOTION_GAINS, FieldConfig
+from model.radiance.serving import field_arrays
 from model.state import ShownAvatar
 
 LAYERS = ("bias_in", "bias_mid", "bias_out", "warp_mix")
@@ -31,8 +35,20 @@ class AvatarTable:
     for the backgrounds in use, the least recently used one goes.
     """
 
-    def __init__(self, first: ShownAvatar, device: torch.device, *, capacity: int, most_slots: int) -> None:
+    def __init__(
+        self,
+        first: ShownAvatar,
+        device: torch.device,
+        *,
+        capacity: int,
+        most_slots: int,
+        precision: Precision | None = None,
+    ) -> None:
+        """With a `precision` the fields are prepared for Triton, with weights of that type."""
         self.device = device
+        self.precision = precision
+        self._fields: list[PreparedField | None] = [None] * capacity
+        self._lock = threading.Lock()
         self.size_px = first.renderer.size_px
         self.tensors: dict[str, Tensor] = {}
         self.shown: list[weakref.ref[ShownAvatar] | None] = [None] * capacity
@@ -40,6 +56,7 @@ class AvatarTable:
         for name, array in avatar_arrays(first).items():
             empty = torch.zeros(capacity, *array.shape, dtype=torch.from_numpy(array).dtype, device=device)
             self.tensors[name] = empty
+        self.tensors["field"] = torch.zeros(capacity, FIELD_WORDS, dtype=torch.int64, device=device)
         gains = MOTION_GAINS if self._like.motion_size == len(MOTION_GAINS) else (1.0,) * self._like.motion_size
         self.tensors["gains"] = torch.tensor(gains, device=device)
         pictures = (max(FEWEST_PICTURES, 2 * most_slots), self.size_px, self.size_px, 3)
@@ -48,11 +65,15 @@ class AvatarTable:
         self.add(first)
 
     def add(self, shown: ShownAvatar) -> int:
-        """Upload an avatar, if it is not here, and return its index.
+        """Upload an avatar, if it is not here, and return its index. May be called by any thread.
 
         Raises:
             InputError: Its field or picture has another size than the first one's, or the table is full.
         """
+        with self._lock:
+            return self._add(shown)
+
+    def _add(self, shown: ShownAvatar) -> int:
         for index, held in enumerate(self.shown):
             if held is not None and held() is shown:
                 return index
@@ -64,6 +85,10 @@ class AvatarTable:
         index = free[0]
         for name, array in avatar_arrays(shown).items():
             self.tensors[name][index].copy_(torch.from_numpy(array))
+        if self.precision is not None:
+            field = PreparedField(field_arrays(shown.renderer.avatar), self.device, precision=self.precision)
+            self._fields[index] = field
+            self.tensors["field"][index].copy_(field.row)
         self._forget_pictures(index)
         self.shown[index] = weakref.ref(shown)
         return index
@@ -90,6 +115,10 @@ class AvatarTable:
         if shown is None:
             raise InputError(f"no avatar in use has index {index}")
         return shown
+
+    def any_field(self) -> PreparedField:
+        """One of the prepared fields: all have one precision and device."""
+        return next(field for field in self._fields if field is not None)
 
     def _forget_pictures(self, index: int) -> None:
         for key in [key for key in self._places if key[0] == index]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import torch
@@ -40,7 +39,8 @@ class BucketedStep:
     def __call__(self, rows: list[Tensor], hop_rows: Tensor) -> StepOutput:
         """One hop of up to 32 slots: each one's row on the device, and what the hop brings (B, bytes), on the host.
 
-        The new rows are the caller's to keep; the rest is valid until the next call. Unused slots repeat the first.
+        Waits for the result. The new rows, on the device, are the caller's to keep; pictures, motion and head are on
+        the host and valid until the next call. Unused slots repeat the first.
         """
         count = len(rows)
         bucket = self._bucket(next(size for size in BUCKETS if size >= count))
@@ -50,7 +50,17 @@ class BucketedStep:
         bucket.staged[count:] = hop_rows[:1]
         bucket.hop_rows.copy_(bucket.staged, non_blocking=True)
         out = bucket.run()
-        return StepOutput(out.rows[:count].clone(), *(part[:count] for part in out[1:]))
+        kept = out.rows[:count].clone()
+        if self.device.type == "cpu":
+            return StepOutput(kept, *(part[:count] for part in out[1:]))
+        for part, host in zip(out[1:], bucket.on_host(out), strict=True):
+            host[:count].copy_(part[:count], non_blocking=True)
+        torch.cuda.current_stream(self.device).synchronize()
+        return StepOutput(kept, *(host[:count] for host in bucket.on_host(out)))
+
+    def replay(self, size: int) -> StepOutput:
+        """Run a bucket on what its slots hold, for measuring; the result is valid until the next call."""
+        return self._bucket(size).run()
 
     def _bucket(self, size: int) -> _Bucket:
         if size not in self._buckets:
@@ -68,11 +78,19 @@ class _Bucket:
         self.hop_rows = torch.zeros(size, step.inputs.size_bytes, dtype=torch.uint8, device=device)
         self.staged = torch.zeros(self.hop_rows.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
 
+        self._pinned: list[Tensor] | None = None
+
         def compute() -> StepOutput:
             out: StepOutput = step(self.rows, self.hop_rows)
             return out
 
         self.run = compute if capture is None else capture(compute)
+
+    def on_host(self, out: StepOutput) -> list[Tensor]:
+        """Room on the host, which the device copies into by itself, for all of `out` but the rows."""
+        if self._pinned is None:
+            self._pinned = [torch.empty(part.shape, dtype=part.dtype, pin_memory=True) for part in out[1:]]
+        return self._pinned
 
 
 class CudaStepCapture:
@@ -86,22 +104,16 @@ class CudaStepCapture:
         """Warm `compute` up on a side stream, as graphs demand (kernels are compiled then), capture it."""
         side = torch.cuda.Stream(self._device)
         side.wait_stream(torch.cuda.current_stream(self._device))
-        with exact_convolutions():
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UP_CALLS):
-                    compute()
-            torch.cuda.current_stream(self._device).wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                result = compute()
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP_CALLS):
+                compute()
+        torch.cuda.current_stream(self._device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            result = compute()
 
         def replay() -> StepOutput:
             graph.replay()
             return result
 
         return replay
-
-
-def exact_convolutions() -> AbstractContextManager[None]:
-    """Float32 convolutions without TF32, which cuDNN takes if not told; products of matrices never do by themselves."""
-    return torch.backends.cudnn.flags(allow_tf32=False) if torch.cuda.is_available() else nullcontext()

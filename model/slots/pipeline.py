@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernels.ray_march.prepared import Precision
 from model.diffusion.samplers import frame_noise
 from model.errors import InputError
 from model.motion.head_motion import HeadMotion
@@ -24,7 +25,7 @@ from model.pipeline import FPS, AvatarPipeline, PipelineSpec, check_step
 from model.radiance.compositor import Backdrop, Transparent
 from model.slots.avatars import AvatarTable, torso_follows
 from model.slots.graphs import BUCKETS, BucketedStep, Capture
-from model.slots.heads import CpuHeads, Heads
+from model.slots.heads import make_heads
 from model.slots.step import FixedSlotStep
 from model.speech.log_mel import MAX_FLOOR_LOG10, SILENCE
 from model.state import Controls, HopOutput, ShownAvatar, turned
@@ -68,22 +69,30 @@ class SlotPipeline:
         *,
         device: torch.device,
         most_avatars: int = MOST_AVATARS,
+        precision: Precision | None = None,
         capture: Capture | None = None,
     ) -> None:
         """Upload what a loaded pipeline holds.
+
+        Args:
+            precision: Of the Triton ray marcher's weights; None: fp16 on a GPU, the native renderer on the CPU.
 
         Raises:
             ConfigError: The pipeline's options are not served in slots.
         """
         self._host = pipeline
         self.device = device
+        if precision is None and device.type == "cuda":
+            precision = "fp16"
         self.spec: PipelineSpec = (
             replace(pipeline.spec, instruction_set=str(device)) if device.type == "cuda" else pipeline.spec
         )
         self.shown, self.mouth_box, self.arkit_names = pipeline.shown, pipeline.mouth_box, pipeline.arkit_names
         self._space = load_motion_space()
         self._moods, self._head_motion = Moods(self._space), HeadMotion()
-        self.table = AvatarTable(pipeline.shown, device, capacity=most_avatars, most_slots=BUCKETS[-1])
+        self.table = AvatarTable(
+            pipeline.shown, device, capacity=most_avatars, most_slots=BUCKETS[-1], precision=precision
+        )
         heads = make_heads(self.table)
         self.steps = {
             follows: BucketedStep(
@@ -170,7 +179,7 @@ class SlotPipeline:
             self._prepare({name: values[row : row + 1] for name, values in fields.items()}, audio[row], control, state)
         prepared = time.perf_counter()
         out = step([state.row for state in states], hop_rows)
-        pictures, motion, head_deg = (part.cpu().numpy() for part in out[1:])  # waits for the device
+        pictures, motion, head_deg = (part.numpy() for part in out[1:])
         done = time.perf_counter()
         for row, state in zip(out.rows, states, strict=True):
             state.row = row
@@ -236,12 +245,3 @@ class SlotPipeline:
 def backdrop(control: Controls) -> Backdrop | None:
     """What the controls ask to be behind the avatar; None: its own."""
     return None if isinstance(control.background, Transparent) else control.background
-
-
-def make_heads(table: AvatarTable) -> Heads:
-    """The renderer of a table's device."""
-    if table.device.type == "cpu":
-        return CpuHeads(table)
-    from model.slots.gpu_heads import GpuHeads
-
-    return GpuHeads(table)

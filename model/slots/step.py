@@ -10,6 +10,7 @@ is made on the host and comes in with the sound.
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -130,6 +131,10 @@ class FixedSlotStep(nn.Module):
 
     def forward(self, rows: Tensor, hop_rows: Tensor) -> StepOutput:
         """One hop of B slots: rows (B, state bytes) and what the hop brings (B, input bytes)."""
+        with exact_convolutions(rows.device):
+            return self._forward(rows, hop_rows)
+
+    def _forward(self, rows: Tensor, hop_rows: Tensor) -> StepOutput:
         state, given = self.state.split(rows), self.inputs.split(hop_rows)
         avatar = given["avatar"].long()
         new = self.mel(state, given["audio"]) | self.voice(state, given["audio"])
@@ -221,3 +226,10 @@ class FixedSlotStep(nn.Module):
         mix = torch.bmm(tensors["torso_mix"], pose[..., None])[..., 0]
         grid = (tensors["torso_basis"] * mix[:, :, None, None, None]).sum(1).permute(0, 2, 3, 1)
         return warp_layer_slots(tensors["torso"], grid, self.table.pictures.index_select(0, picture))
+
+
+def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
+    """Float32 convolutions without TF32, which cuDNN takes if not told; products of matrices never do by themselves."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
