@@ -22,10 +22,12 @@ class CompileCase:
     kernel: `module:function` of the `@triton.jit` function; imported when it is compiled.
     name: Unique, without dots: figures are named `<name>.sm<NN>.<metric>`.
     signature: Each run-time argument and its Triton type: `*fp16` pointer, `i32`, `i64`, `fp32`.
-    constants: Each `tl.constexpr` argument's value; also arguments that are None.
+    constants: Each `tl.constexpr` argument's value (a type as text: `tl.float16`); also arguments that are None.
     divisible: Integer arguments that are multiples of 16 when launched (pointers always are).
     tensor_cores: Whether the machine code must hold tensor-core instructions.
     registers: `maxnreg` of the launch, if it sets one.
+    fp_fusion: `enable_fp_fusion` of the launch: whether products and sums may be fused.
+    architectures: Those that this variant is launched on; empty for all.
     """
 
     kernel: str
@@ -37,6 +39,8 @@ class CompileCase:
     divisible: tuple[str, ...] = ()
     tensor_cores: bool = True
     registers: int | None = None
+    fp_fusion: bool = True
+    architectures: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises KernelInputError for a name that cannot be part of a figure's, or an argument given twice."""

@@ -25,6 +25,7 @@ class ReferenceImage:
     rgba: Float32  # (H, W, 4) premultiplied
     samples: int  # field evaluations
     termination_margin: Float32  # (H, W) smallest |transmittance - termination| met along the ray
+    depth: Float32  # (H, W) distance from the camera, weighted and divided as colour is
 
 
 def render_reference(field: FieldArrays, frame: FrameInputs) -> ReferenceImage:
@@ -32,7 +33,7 @@ def render_reference(field: FieldArrays, frame: FrameInputs) -> ReferenceImage:
     origin, dirs = camera_rays(frame)
     count = len(dirs)
     rgb, transmittance = np.zeros((count, 3)), np.ones(count)
-    margin = np.full(count, np.inf)
+    margin, depth = np.full(count, np.inf), np.zeros(count)
     samples = 0
     box = field.occupied_box()
     if box is not None:
@@ -47,14 +48,21 @@ def render_reference(field: FieldArrays, frame: FrameInputs) -> ReferenceImage:
             sigma, color = evaluate_field(field, frame, p[occupied])
             alpha = 1.0 - np.exp(-sigma * field.step)
             rgb[rays] += (transmittance[rays] * alpha)[:, None] * color
+            depth[rays] += transmittance[rays] * alpha * t[rays]
             transmittance[rays] *= 1.0 - alpha
             margin[rays] = np.minimum(margin[rays], np.abs(transmittance[rays] - field.termination))
             samples += len(rays)
     rgba = np.concatenate([rgb, 1.0 - transmittance[:, None]], axis=1)
     ended = transmittance <= field.termination
     rgba[ended] /= 1.0 - transmittance[ended, None]
+    depth[ended] /= 1.0 - transmittance[ended]
     shape = (frame.height, frame.width)
-    return ReferenceImage(rgba.reshape(*shape, 4).astype(np.float32), samples, margin.reshape(shape).astype(np.float32))
+    return ReferenceImage(
+        rgba=rgba.reshape(*shape, 4).astype(np.float32),
+        samples=samples,
+        termination_margin=margin.reshape(shape).astype(np.float32),
+        depth=depth.reshape(shape).astype(np.float32),
+    )
 
 
 def camera_rays(frame: FrameInputs) -> tuple[Float32, Float32]:
