@@ -15,6 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -122,10 +123,7 @@ def measure_color(
             copied = timing("copy", copier(moved // 2, device), repeats, device)["copy_median"].value
             for backend in backends if device.type == "cuda" else ("auto",):
                 name = f"color_{size_px}_{count}_{backend}"
-
-                def run(backend: str = backend) -> Tensor:
-                    return composite_i420_slots(rgba, underlay, out, backend=backend)  # type: ignore[arg-type]
-
+                run = partial(composite_i420_slots, rgba, underlay, out, backend=backend)
                 figures |= timing(name, run, repeats, device)
                 share = copied / figures[f"{name}_median"].value
                 figures[f"{name}_bandwidth"] = Figure(value=share, unit="of a copy's", better="higher")

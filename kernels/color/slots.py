@@ -9,13 +9,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from kernels.backend import choose_backend, triton_problem
 from kernels.checks import KernelInputError
 from kernels.color.cpu_impl import composite_i420_cpu
 from kernels.color.reference import composite_i420_reference, i420_bytes
 from kernels.native import cpu_info
 
 SlotBackend = Literal["auto", "reference", "cpu", "triton", "cupy"]
-_ON_CPU = ("reference", "cpu")
 
 
 def composite_i420_slots(
@@ -103,29 +103,19 @@ def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torc
 
 
 def _choose(backend: SlotBackend, device: torch.device) -> str:
+    """What runs; a backend that was named and cannot is an error."""
     if backend not in get_args(SlotBackend):
         raise KernelInputError(f"backend must be one of {get_args(SlotBackend)}, got {backend!r}")
-    built = cpu_info().built
-    if backend == "auto":
-        return "triton" if device.type == "cuda" else "cpu" if built else "reference"
-    if backend == "cpu" and not built:
-        raise KernelInputError("color: backend 'cpu' asked for, but the native library is not built")
-    if backend == "cupy" and not has_cupy():
-        raise KernelInputError(
-            "color: backend 'cupy' asked for, but it is not installed: pip install 'nerf-lipsync[gpu]'"
-        )
-    runs_here = device.type == "cpu" if backend in _ON_CPU else device.type == "cuda" or _interpreted(backend)
-    if not runs_here:
-        raise KernelInputError(f"color: backend {backend!r} cannot take tensors on {device}")
-    return backend
-
-
-def _interpreted(backend: str) -> bool:
-    if backend != "triton":
-        return False
-    import triton
-
-    return bool(triton.knobs.runtime.interpret)
+    if backend == "cupy":
+        if not has_cupy():
+            raise KernelInputError("color: backend 'cupy' is not installed: pip install 'nerf-lipsync[gpu]'")
+        if device.type != "cuda":
+            raise KernelInputError(f"color: backend 'cupy' asked for, but the tensors are on {device}")
+        return backend
+    chosen = choose_backend("color", backend, cpu_library=cpu_info().built, triton=triton_problem(device, backend))
+    if chosen != "triton" and device.type != "cpu":
+        raise KernelInputError(f"color: backend {chosen!r} takes tensors on the CPU, got {device}")
+    return chosen
 
 
 @cache

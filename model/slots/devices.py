@@ -6,10 +6,8 @@ from importlib.util import find_spec
 
 import torch
 
+from kernels.backend import OLDEST_CAPABILITY
 from model.errors import ConfigError
-
-OLDEST_CAPABILITY = (8, 0)
-"""What the Triton kernels are compiled and checked for."""
 
 
 def gpu_problem() -> str:
@@ -21,7 +19,7 @@ def gpu_problem() -> str:
     name, capability = torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
     if capability < OLDEST_CAPABILITY:
         found = ".".join(map(str, capability))
-        return f"{name} has compute capability {found}; the kernels need 8.0 (Ampere) or newer"
+        return f"{name} has compute capability {found}; the kernels need {OLDEST_CAPABILITY[0]}.0 or newer"
     if find_spec("triton") is None:
         return "triton is not installed: pip install triton, the version that torch names"
     return ""

@@ -110,7 +110,7 @@ def test_colors_out_of_range_saturate() -> None:
         ({"which": torch.zeros(2, dtype=torch.int32)}, "which must be torch.int64, got torch.int32"),
         ({"out": torch.zeros(2, 35, dtype=torch.uint8)}, r"out must have shape \(2, 36\), got \(2, 35\)"),
         ({"backend": "cuda"}, "backend must be one of .*, got 'cuda'"),
-        ({"backend": "triton"}, "backend 'triton' cannot take tensors on cpu"),
+        ({"backend": "triton"}, "backend 'triton' asked for, but the tensors are on cpu"),
     ],
 )
 def test_bad_arguments_are_refused(change: dict[str, object], message: str) -> None:
@@ -123,7 +123,7 @@ def test_bad_arguments_are_refused(change: dict[str, object], message: str) -> N
 
 
 def test_cupy_is_refused_without_a_gpu_in_plain_words() -> None:
-    wanted = "cannot take tensors on cpu" if has_cupy() else r"not installed: pip install 'nerf-lipsync\[gpu\]'"
+    wanted = "the tensors are on cpu" if has_cupy() else r"not installed: pip install 'nerf-lipsync\[gpu\]'"
     with pytest.raises(KernelInputError, match=wanted):
         composite_i420_slots(torch.zeros(1, 2, 2, 4), torch.zeros(1, 2, 2, 3, dtype=torch.uint8), backend="cupy")
 

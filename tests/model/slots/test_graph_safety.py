@@ -59,6 +59,7 @@ def test_the_step_stays_on_its_device(slots: SlotPipeline, follows: bool, monkey
     step = copy.copy(slots.steps[follows].step)
     rows, given = example(slots, step)
     monkeypatch.setattr("model.slots.step.composite_i420_slots", picture_like)
+    monkeypatch.setattr("kernels.backend._cuda_problem", lambda index: "nothing runs on tensors that hold nothing")
     bare = copy.deepcopy(step_without_table(step))
     with torch.inference_mode(), fake_cuda() as on_gpu:
         moved = on_gpu(bare)
