@@ -35,6 +35,7 @@ export class NerfLipsyncAvatar extends HTMLElement {
     this.canvas.setAttribute("aria-label", "A synthetic avatar");
     const label = document.createElement("span");
     label.textContent = "synthetic";
+    this.label = label;
     root.append(this.canvas, label);
     /** @type {WebSocket | null} */ this.socket = null;
     /** @type {Promise<void> | null} */ this.opening = null;
@@ -134,7 +135,10 @@ export class NerfLipsyncAvatar extends HTMLElement {
     socket.addEventListener("message", ({ data }) => {
       if (typeof data !== "string") return this.player?.take(data);
       const event = JSON.parse(data);
-      if (event.type === "ready") resolve();
+      if (event.type === "ready") {
+        this.label.textContent = event.recorded ? "synthetic, recorded" : "synthetic";
+        resolve();
+      }
       if (event.type === "error") reject(new Error(event.message));
       this.#heard(event);
     });

@@ -34,7 +34,8 @@ class ServerConfig:
     """What `nerf-lipsync serve` was asked for. `max_sessions` 0: as many as this machine is measured to hold.
 
     `models` is a folder of speech and motion weights (None: the shipped ones), `whisper` the path of the checkpoint
-    that they were trained on, if on one. `metrics_port` 0: no metrics.
+    that they were trained on, if on one. `metrics_port` 0: no metrics. `step_ms` is what a hop is known to take (None:
+    to be measured), `standby` keeps a second engine ready to take over.
     `device`: "cuda" runs the whole step on a GPU, "cpu" nothing, "auto" the speech encoder where there is one.
     `record` is the folder where every session is recorded. `pipeline` is for tests only:
     "module:attribute" of a class with the interface of `model.pipeline.AvatarPipeline`. None, the default, means
@@ -51,6 +52,8 @@ class ServerConfig:
     whisper: str | None = None
     size: int = 256
     exact_size: bool = False
+    step_ms: float | None = None
+    standby: bool = True
     steps: int = 2
     threads: int = 1
     temperature: float = 0.0

@@ -3,7 +3,8 @@
 This process computes nothing and imports no model. It binds the port before anything loads, so a port in use
 is one line and exit code 2; children are started by exec, get their settings through their standard input, and
 die with this process. A child that ends is started again, unless it keeps ending; an engine that has not answered
-for five seconds is ended. Sessions live in the workers: they go on with the engine that comes next.
+for five seconds is ended. Sessions live in the workers: they go on with the engine that comes next, which stands by
+with everything imported and waits for its settings: half of an engine's start is imports.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import shutil
 import signal
@@ -41,6 +43,7 @@ _EXIT_CANNOT_LOAD = 3  # stream_server.engine.__main__.EXIT_CANNOT_LOAD
 _WATCH_S = 0.1
 _ASK_EVERY = 10  # turns of the watch
 _STUCK_S = 5.0
+_STANDBY_AFTER_S = 3.0  # callers come first: a start takes a core for some seconds
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Waiting threads of these pools spin: on two cores OpenBLAS's second thread took half a core from everyone."""
 _END_S = 5.0
@@ -108,6 +111,13 @@ class _Child:
     restarts: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_RESTARTS))
 
 
+def _spawn(child: _Child) -> subprocess.Popen[bytes]:
+    """A process of that kind that waits for its settings on its standard input."""
+    command = [sys.executable, "-m", f"stream_server.{child.module}", *child.arguments]
+    environment = os.environ | _ONE_THREAD
+    return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=child.descriptors, env=environment)
+
+
 class Supervisor:
     """Keeps engine, workers and front running."""
 
@@ -125,6 +135,8 @@ class Supervisor:
         workers = [_Child(f"worker-{n}", "worker", [str(run_dir), pid, str(n)]) for n in range(config.workers)]
         front = _Child("front", "front", [str(run_dir), pid, *map(str, descriptors)], descriptors)
         self._children = [self._engine, *workers, front]
+        self._standby: subprocess.Popen[bytes] | None = None
+        self._standby_at_s = math.inf
 
     def run(self) -> int:
         """Start, announce, watch; returns the exit code."""
@@ -142,11 +154,15 @@ class Supervisor:
                 if not announced and (avatar := self._ready_avatar()) is not None:
                     announced = True
                     # another engine need not measure again what this machine holds
-                    self._config = dataclasses.replace(self._config, size=int(avatar["size"]), exact_size=True)
+                    self._config = dataclasses.replace(
+                        self._config, size=int(avatar["size"]), exact_size=True, step_ms=float(avatar["step_ms"])
+                    )
+                    self._standby_at_s = time.monotonic() + _STANDBY_AFTER_S
                     sys.stdout.write(self._ready_line(avatar) + "\n")
                     sys.stdout.flush()
                 elif announced and turn % _ASK_EVERY == 0:
                     self._end_stuck_engine()
+                    self._stand_by()
             return 0
         finally:
             self._end_all()
@@ -157,16 +173,27 @@ class Supervisor:
         self._stop.set()
 
     def _start(self, child: _Child) -> None:
-        command = [sys.executable, "-m", f"stream_server.{child.module}", *child.arguments]
-        child.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, pass_fds=child.descriptors, env=os.environ | _ONE_THREAD
-        )
+        child.process = self._take_standby() if child is self._engine else None
+        if child.process is None:
+            child.process = _spawn(child)
         assert child.process.stdin is not None
         try:
             with child.process.stdin as pipe:
                 pipe.write(self._config.to_json().encode())
         except BrokenPipeError:
             log.warning("%s ended at once", child.name)
+
+    def _take_standby(self) -> subprocess.Popen[bytes] | None:
+        """The engine that stands by, if there is one; the next one stands by when this one runs."""
+        ready, self._standby = self._standby, None
+        if ready is not None:
+            self._standby_at_s = time.monotonic() + _STANDBY_AFTER_S
+        return ready if ready is not None and ready.poll() is None else None
+
+    def _stand_by(self) -> None:
+        """Start an engine that imports what it needs and waits, unless there is one; one that ended is not missed."""
+        if self._config.standby and self._standby is None and time.monotonic() >= self._standby_at_s:
+            self._standby = _spawn(self._engine)
 
     def _watch(self) -> int | None:
         for child in self._children:
@@ -232,6 +259,9 @@ class Supervisor:
         return line
 
     def _end_all(self) -> None:
+        if self._standby is not None:
+            self._standby.kill()
+            self._standby.wait()
         deadline = time.monotonic() + _END_S
         for child in reversed(self._children):  # callers hear an end before what serves them is gone
             if child.process is None:

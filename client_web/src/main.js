@@ -126,15 +126,23 @@ function onState(state, text, advice, code) {
 /** @param {import("./events.js").ServerEvent} event */
 function onEvent(event) {
   if (event.type === "timing") timing = event;
-  if (event.type === "ready") element("recorded").textContent = event.recorded ? "and this call is recorded" : "and is not stored";
+  if (event.type === "ready") showRecorded(event.recorded);
+  if (event.type === "notice" && event.code.startsWith("recording-")) element("recording").hidden = true;
   if (event.type === "notice" && !event.code.startsWith("peer-")) advise(`${event.message}.`);
   if (event.type === "notice" && event.code === "engine-back") advise();
   assistant.onEvent(event);
   room.onEvent(event);
 }
 
+/** @param {boolean} recorded */
+function showRecorded(recorded) {
+  element("recording").hidden = !recorded;
+  element("recorded").textContent = recorded ? "and this call is recorded" : "and is not stored";
+}
+
 /** What is left of a call goes. */
 function over() {
+  element("recording").hidden = true;
   stats = null;
   video.srcObject = null;
   popOut.update();

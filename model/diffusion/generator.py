@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.diffusion.hop_unet import HopUNet
 from model.diffusion.samplers import frame_noise, sample
 from model.diffusion.unet import TemporalUNet, UNetConfig
 
@@ -47,6 +48,7 @@ class MotionGenerator:
         self.rest_latent = rest_latent  # (16,)
         self.num_steps = num_steps
         self.temperature = temperature
+        self._folded: tuple[int, HopUNet] | None = None
 
     def new_state(self, seed: int) -> MotionState:
         """State of a session that begins at rest."""
@@ -65,9 +67,10 @@ class MotionGenerator:
         audio, heard = self._audio(features, states)
         heat = torch.full((len(states),), self.temperature)
 
+        window = self._hop_unet().hop(prefix, mask, audio, heard)
+
         def denoise(noisy: Tensor, noise_time: Tensor, target_time: Tensor) -> Tensor:
-            out: Tensor = self.unet(noisy, noise_time, prefix, mask, audio, heard, target_time, heat, poses)
-            return out
+            return window.denoise(noisy, noise_time, target_time, heat, poses)
 
         noise = torch.stack([self._noise(s) for s in states])
         clean = sample(c.process, denoise, noise, num_steps=self.num_steps, num_timesteps=c.num_timesteps)
@@ -76,6 +79,13 @@ class MotionGenerator:
         for row, state in enumerate(states):
             self._commit(state, hop[row], features[row, : c.hop_frames])
         return torch.cat([past, hop], 1)
+
+    def _hop_unet(self) -> HopUNet:
+        """The network's serving form, folded anew when its weights have changed (training goes on with them)."""
+        version = sum(parameter._version for parameter in self.unet.parameters())
+        if self._folded is None or self._folded[0] != version:
+            self._folded = version, HopUNet(self.unet)
+        return self._folded[1]
 
     def _prefix(self, states: Sequence[MotionState]) -> tuple[Tensor, Tensor]:
         """Committed latents (B, T, 16), zero elsewhere, and where they are (B, T)."""

@@ -132,7 +132,7 @@ class TemporalUNet(nn.Module):
         style: Tensor | None = None,  # (B,) index into STYLES; filmed if not given
     ) -> Tensor:
         """Clean latents (B, T, 16)."""
-        condition = self._condition(noisy, noise_time, target_time, temperature, pose, style)
+        condition = self.condition(noisy, noise_time, target_time, temperature, pose, style)
         heard = audio_mask[..., None].to(noisy.dtype)
         if not self.config.mel_branch:
             audio = torch.cat([audio[..., : MEL_SLICE.start], torch.zeros_like(audio[..., MEL_SLICE])], -1)
@@ -152,7 +152,7 @@ class TemporalUNet(nn.Module):
         out: Tensor = self.leave(x) + self.direct(context.transpose(1, 2)).transpose(1, 2)
         return out
 
-    def _condition(
+    def condition(
         self,
         noisy: Tensor,
         noise_time: Tensor,

@@ -90,11 +90,11 @@ class SpeechModel(nn.Module):
         self.mel_branch = MelBranch(config.encoder.num_mels, config.patch_channels)
 
     def forward(self, mel: Tensor, *, last_frames: int | None = None) -> SpeechOutput:
-        """Features of the last frames of windows (B, columns, mels), and the logits of all their tokens.
+        """Features of the last frames of windows (B, columns, mels), and the logits of those frames' tokens.
 
         `last_frames` None gives all frames of the window (24).
         """
-        states = self.encoder(mel.transpose(1, 2))
+        states = self.encoder(mel.transpose(1, 2), None if last_frames is None else TOKENS_PER_FRAME * last_frames)
         logits, voice = self.phoneme_head(states[:, -1]), self.voice_head(states[:, -1])
         mix = torch.softmax(self.layer_mix.float(), 0).to(states.dtype)
         hidden = torch.einsum("l,bltw->btw", mix, states)

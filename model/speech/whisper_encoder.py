@@ -12,7 +12,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from whisper.model import AudioEncoder
+from whisper.model import AudioEncoder, ResidualAttentionBlock
 
 Precision = Literal["fp32", "bf16"]
 _DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -70,15 +70,31 @@ class WindowedEncoder(nn.Module):
                 module.float()
         self.encoder.positional_embedding = self.encoder.positional_embedding.float()
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """Layer outputs (B, layers + 1, tokens, width), fp32, of windows (B, mels, columns); the last is normalised."""
+    def forward(self, mel: Tensor, last_tokens: int | None = None) -> Tensor:
+        """Layer outputs (B, layers + 1, tokens, width), fp32, of windows (B, mels, columns); the last is normalised.
+
+        `last_tokens` asks for those tokens of each layer only, and saves the last layer the work of all others.
+        """
         encoder = self.encoder
         x = functional.gelu(encoder.conv1(mel.to(encoder.conv1.weight.dtype)))
         x = functional.gelu(encoder.conv2(x)).permute(0, 2, 1)
         x = (x + encoder.positional_embedding[: x.shape[1]]).to(x.dtype)
-        states = [x]
-        for block in encoder.blocks:
+        kept = x.shape[1] if last_tokens is None else last_tokens
+        states = [x[:, -kept:]]
+        for block in encoder.blocks[:-1]:
             x = block(x)
-            states.append(x)
-        states[-1] = encoder.ln_post(x)
+            states.append(x[:, -kept:])
+        states.append(encoder.ln_post(_last_block(encoder.blocks[-1], x, kept)))
         return torch.stack(states, 1).float()
+
+
+def _last_block(block: ResidualAttentionBlock, x: Tensor, kept: int) -> Tensor:
+    """A block of Whisper for the last `kept` tokens, which look at all: `block(x)[:, -kept:]`."""
+    if kept == x.shape[1]:
+        whole: Tensor = block(x)
+        return whole
+    attention, normed = block.attn, block.attn_ln(x)
+    query = attention.query(normed[:, -kept:])
+    attended, _ = attention.qkv_attention(query, attention.key(normed), attention.value(normed))
+    x = x[:, -kept:] + attention.out(attended)
+    return x + block.mlp(block.mlp_ln(x))

@@ -154,7 +154,8 @@ class _Session:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), _ANSWER_S)
+            async with asyncio.timeout(_ANSWER_S):
+                await self._process.wait()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
@@ -176,7 +177,8 @@ class _Session:
         assert self._process is not None
         assert self._process.stdout is not None
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), _ANSWER_S)
+            async with asyncio.timeout(_ANSWER_S):
+                line = await self._process.stdout.readline()
         except TimeoutError as error:
             raise BenchError(f"a caller's process said nothing within {_ANSWER_S:g} s") from error
         if not line:

@@ -83,7 +83,8 @@ class _Viewer:
     async def first_frame(self) -> None:
         """Wait for it."""
         try:
-            await asyncio.wait_for(self._began.wait(), _FIRST_FRAME_S)
+            async with asyncio.timeout(_FIRST_FRAME_S):
+                await self._began.wait()
         except TimeoutError as error:
             raise BenchError(f"no frame within {_FIRST_FRAME_S:g} s of the answer") from error
 

@@ -91,6 +91,9 @@ def serve(
     metrics_port: Annotated[
         int, typer.Option(help="loopback port for Prometheus; 0: none", rich_help_panel=_OPERATION)
     ] = 0,
+    standby: Annotated[
+        bool, typer.Option(help="keep a second engine imported, to take over sooner", rich_help_panel=_OPERATION)
+    ] = True,
     log_level: Annotated[
         str, typer.Option(help="DEBUG, INFO, WARNING or ERROR", rich_help_panel=_OPERATION)
     ] = "WARNING",
@@ -140,6 +143,7 @@ def serve(
         record_quota_mb=record_quota_mb,
         connect_timeout_s=connect_timeout,
         metrics_port=metrics_port,
+        standby=standby,
         log_level=log_level.upper(),
         log_format=log_format.lower(),
         pipeline=pipeline,

@@ -22,6 +22,9 @@ __all__ = ["HopOutputLike", "Loaded", "PipelineLike", "describe", "load"]
 NUM_ARKIT = 52
 _CPU_MOST_HOPS, _GPU_MOST_HOPS = 8, 32
 """Hops of one step at most: on a GPU as many as its graphs have slots."""
+_STEPS = 12
+_WARM_UP_STEPS = 3
+_MODULES = ("torch", "model.pipeline", "model.capacity", "model.provenance.consent", "model.provenance.marker")
 _GPU_BATCH_WAIT_S = 0.008
 """Hops of several sessions in one step cost a GPU hardly more than one; a CPU gains little, and starts at once."""
 
@@ -76,6 +79,12 @@ class Loaded:
         return np.concatenate([self.pipeline.arkit(output.motion), head], axis=1)
 
 
+def import_model() -> None:
+    """Import all that `load` will need, which takes seconds."""
+    for name in _MODULES:
+        importlib.import_module(name)
+
+
 def load(config: ServerConfig) -> Loaded:
     """Load and warm up; choose the largest size this machine holds 25 fps at, unless `config.exact_size`."""
     import torch
@@ -87,7 +96,8 @@ def load(config: ServerConfig) -> Loaded:
     else:
         pipeline, held_fps = _load_avatar(config, catalogue.avatars[catalogue.first])
     make_controls = ControlsMaker(catalogue.backgrounds)
-    step_ms = _step_ms(pipeline, make_controls({}))
+    step_ms = _step_ms(pipeline, make_controls({}), _STEPS if config.step_ms is None else _WARM_UP_STEPS)
+    step_ms = config.step_ms or step_ms
     shelf = AvatarShelf(
         catalogue.first,
         pipeline.shown,
@@ -193,7 +203,7 @@ def _load_named(config: ServerConfig, name: str) -> PipelineLike:
     return pipeline
 
 
-def _step_ms(pipeline: PipelineLike, controls: Any, steps: int = 12) -> float:
+def _step_ms(pipeline: PipelineLike, controls: Any, steps: int) -> float:
     """95th percentile of a step's wall time after warm-up."""
     state = pipeline.new_state(0)
     noise = np.random.default_rng(0).normal(0.0, 0.05, (steps, 1, pipeline.spec.hop_samples)).astype(np.float32)
@@ -202,4 +212,4 @@ def _step_ms(pipeline: PipelineLike, controls: Any, steps: int = 12) -> float:
         started_ns = time.monotonic_ns()
         pipeline.step(audio, [controls], [state])
         times_ms.append((time.monotonic_ns() - started_ns) / 1e6)
-    return max(0.01, float(np.percentile(times_ms[2:], 95)))
+    return max(0.01, float(np.percentile(times_ms[_WARM_UP_STEPS - 1 :], 95)))

@@ -7,8 +7,9 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
-__all__ = ["die_with_parent", "ignore_terminal_interrupt", "prefer_real_time"]
+__all__ = ["die_with_parent", "ignore_terminal_interrupt", "name_process", "prefer_real_time"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -32,3 +33,9 @@ def prefer_real_time(nice: int) -> None:
     """Go before ordinary processes where the system allows it: a late frame is a lost frame."""
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, min(nice, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def name_process(name: str) -> None:
+    """What `ps -o comm` and `top` show, of at most 15 characters, where the system allows it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)

@@ -58,7 +58,8 @@ def speak_routes(context: Context) -> APIRouter:
 
 async def _serve(context: Context, socket: WebSocket) -> None:
     try:
-        text = await asyncio.wait_for(socket.receive_text(), _START_TIMEOUT_S)
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            text = await socket.receive_text()
         start = SpeakStart.model_validate_json(text)
     except TimeoutError:
         return await _refuse(socket, _POLICY, "no-start", f"no start message within {_START_TIMEOUT_S:.0f} s")

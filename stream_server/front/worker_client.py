@@ -33,7 +33,8 @@ class WorkerClient:
     async def ask(self, kind: str, **values: Any) -> dict[str, Any]:
         """Send a request, return the answer; a worker that is away answers with a problem as well."""
         try:
-            return await asyncio.wait_for(self._ask({"type": kind} | values), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                return await self._ask({"type": kind} | values)
         except (OSError, TimeoutError, EngineLostError, ProtocolError):
             return dict(_AWAY)
 
@@ -43,7 +44,8 @@ class WorkerClient:
         Raises:
             OSError, TimeoutError: The worker is away.
         """
-        return await asyncio.wait_for(asyncio.open_unix_connection(os.fspath(self._path)), self._timeout_s)
+        async with asyncio.timeout(self._timeout_s):
+            return await asyncio.open_unix_connection(os.fspath(self._path))
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         reader, writer = await asyncio.open_unix_connection(os.fspath(self._path))

@@ -38,7 +38,8 @@ class FliteVoice:
             except OSError as error:
                 raise VoiceError(f"cannot start flite: {error}") from error
             try:
-                code = await asyncio.wait_for(process.wait(), _TIMEOUT_S)
+                async with asyncio.timeout(_TIMEOUT_S):
+                    code = await process.wait()
             except TimeoutError:
                 raise VoiceError(f"flite took longer than {_TIMEOUT_S:.0f} s") from None
             finally:

@@ -35,14 +35,16 @@ class ProgramVoice:
             process.stdin.close()
             rate_hz = self._rate_hz
             if rate_hz is None:
-                rate_hz = await asyncio.wait_for(_read_header(process.stdout), _TIMEOUT_S)
+                async with asyncio.timeout(_TIMEOUT_S):
+                    rate_hz = await _read_header(process.stdout)
             odd = b""
-            while piece := await asyncio.wait_for(process.stdout.read(_PIECE_BYTES), _TIMEOUT_S):
+            while piece := await _read_piece(process.stdout):
                 data = odd + piece
                 even = len(data) - len(data) % 2
                 odd = data[even:]
                 yield SpokenSound(np.frombuffer(data[:even], "<i2").astype(np.int16), rate_hz)
-            code = await asyncio.wait_for(process.wait(), _TIMEOUT_S)
+            async with asyncio.timeout(_TIMEOUT_S):
+                code = await process.wait()
             if code != 0:
                 raise VoiceError(f"{self._command[0]} ended with exit code {code}")
         except TimeoutError:
@@ -82,3 +84,8 @@ async def _read_header(stream: asyncio.StreamReader) -> int:
     if not 8_000 <= rate_hz <= 192_000:
         raise VoiceError(f"the program's WAV says {rate_hz} Hz")
     return rate_hz
+
+
+async def _read_piece(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(_TIMEOUT_S):
+        return await reader.read(_PIECE_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ async def run(config: ServerConfig, run_dir: Path, number: int) -> None:
     control = ControlServer(run_dir / f"worker-{number}.sock", registry, engine)
     engine.start()
     await control.start()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: collections look at sessions only, and take milliseconds
     await stop.wait()
     await control.close()
     await registry.close_all()

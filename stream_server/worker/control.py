@@ -55,12 +55,14 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request, _blob = await asyncio.wait_for(protocol.read_message(reader), _READ_TIMEOUT_S)
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                request, _blob = await protocol.read_message(reader)
             if request["type"] == "speak":
                 await self._speak.serve(request, reader, writer)
                 return
             writer.write(protocol.pack(await self._answer(request)))
-            await asyncio.wait_for(writer.drain(), _READ_TIMEOUT_S)
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                await writer.drain()
         except (TimeoutError, EngineLostError, ProtocolError, ConnectionError) as error:
             log.warning("a control request failed: %s", error)
         finally:

@@ -102,7 +102,8 @@ class EngineClient:
         self._requests[number] = future
         try:
             self._send({"type": kind, "request": number} | values)
-            answer = await asyncio.wait_for(future, _REQUEST_TIMEOUT_S)
+            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                answer = await future
         except TimeoutError:
             raise EngineLostError(f"the engine did not answer within {_REQUEST_TIMEOUT_S:.0f} s") from None
         finally:

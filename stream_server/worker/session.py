@@ -210,7 +210,8 @@ class AvatarSession:
         while not self.frames.has(index) and (left := deadline - time.monotonic()) > 0:
             self._frame_arrived.clear()
             try:
-                await asyncio.wait_for(self._frame_arrived.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._frame_arrived.wait()
             except TimeoutError:
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hmac
 import logging
 import secrets
@@ -25,6 +26,7 @@ __all__ = ["SessionRegistry"]
 
 log = logging.getLogger(__name__)
 
+_TIDY_S = 1.0  # after a session ended
 _RESUME_S = 30.0
 _MOST_VIEWERS = 8
 
@@ -231,6 +233,7 @@ class SessionRegistry:
         self.rooms.leave(place)
         await place.close()
         place.log.info("closed %s", counters.line())
+        asyncio.get_running_loop().call_later(_TIDY_S, _tidy)
 
     def _outward(self, sdp: str) -> str:
         return sdp if self._config.advertise_ip is None else advertise(sdp, self._config.advertise_ip)
@@ -275,3 +278,8 @@ class SessionRegistry:
         await asyncio.sleep(_RESUME_S)
         if place.main is lost:
             self._close_soon(place.session.id)
+
+
+def _tidy() -> None:
+    """A peer's objects refer to each other: until they are collected, their encoders and buffers stay."""
+    gc.collect()

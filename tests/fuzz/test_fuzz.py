@@ -178,7 +178,8 @@ def test_offers(offer: bytes) -> None:
             hooks = PeerHooks(lambda: None, lambda _state: None, lambda: None, lambda _text: None)  # type: ignore[arg-type,return-value]
             peer = PeerSink("fuzz", hooks)
             try:
-                await asyncio.wait_for(peer.answer(text), 10)
+                async with asyncio.timeout(10):
+                    await peer.answer(text)
             finally:
                 await peer.close()
 

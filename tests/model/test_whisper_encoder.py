@@ -155,3 +155,12 @@ def test_cuda_graphs_give_what_eager_gives() -> None:
         with torch.inference_mode():
             eager = model(batch.cuda(), last_frames=4).features.cpu()
         assert_close(graphs(batch), eager)
+
+
+@pytest.mark.parametrize("kept", [1, 8, 48])
+@torch.inference_mode()
+def test_the_last_tokens_alone_are_those_of_the_whole_window(kept: int) -> None:
+    torch.manual_seed(0)
+    encoder = WindowedEncoder(SMALL).eval()
+    mel = windows(2).transpose(1, 2)
+    assert_close(encoder(mel, kept), encoder(mel)[:, :, -kept:])

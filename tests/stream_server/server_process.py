@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from stream_server.engine.__main__ import STANDBY_NAME
+
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = "tests.stream_server.fake_pipeline:FakePipeline"
 
@@ -25,6 +27,7 @@ class ServerProcess:
     ) -> None:
         command = [sys.executable, "-m", "stream_server", "serve", "--port", "0", *arguments]
         command += ["--pipeline", pipeline] if pipeline else []
+        command += ["--no-standby"] if pipeline and "--standby" not in arguments else []
         environment = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
@@ -61,11 +64,13 @@ class ServerProcess:
         return self.process.returncode
 
     def children(self) -> dict[str, int]:
-        """Process ids by role."""
+        """Process ids by role; `standby` is the engine that waits to take over."""
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            found[words[2].decode().rpartition(".")[2]] = int(pid)
+            if len(words) > 2:  # it has begun, and has not ended
+                waits = Path(f"/proc/{pid}/comm").read_text().strip() == STANDBY_NAME
+                found.setdefault("standby" if waits else words[2].decode().rpartition(".")[2], int(pid))
         return found
 
     def get(self, path: str) -> Any:

@@ -38,7 +38,8 @@ def test_a_shared_step_counts_for_each_session_with_its_own_part(tmp_path: Path)
         body = {"type": "frames", "session": "s", "generation": 0, "hop": 1, "slot": 0, "first_frame": 0, "count": 1}
         stamps = {"started_ns": 0, "finished_ns": 80_000_000, "engine_ms": {"sampler": 8.0, "render": 12.0}}
         engine.sendall(protocol.pack(body | stamps, np.zeros((1, MOTION_COLUMNS), np.float32).tobytes()))
-        await asyncio.wait_for(answered.wait(), 5)
+        async with asyncio.timeout(5):
+            await answered.wait()
         busy_ms = client.busy_ms_per_hop
         await client.close()
         engine.close()

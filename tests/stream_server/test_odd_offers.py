@@ -44,13 +44,16 @@ async def outcome(lines: list[str]) -> str:
     hooks = PeerHooks(lambda: None, lambda state: None, lambda: READY, lambda text: None)
     peer = PeerSink("x", hooks)
     try:
-        await asyncio.wait_for(peer.answer("\r\n".join(lines) + "\r\n"), 10)
+        async with asyncio.timeout(10):
+            await peer.answer("\r\n".join(lines) + "\r\n")
         return "answered"
     except OfferError as error:
         return str(error).split(":")[0]
     finally:
-        await asyncio.wait_for(peer.close(), 10)
-        await asyncio.wait_for(peer.close(), 10)
+        async with asyncio.timeout(10):
+            await peer.close()
+        async with asyncio.timeout(10):
+            await peer.close()
 
 
 def mutations(lines: list[str]) -> Iterator[list[str]]:
