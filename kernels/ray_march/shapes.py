@@ -32,7 +32,7 @@ def tile_for(precision: str, sm: int) -> Tile:
     """The tile for weights of a precision ("fp16", "bf16", "fp32") on an architecture (80, 86, 89, 90, 100)."""
     early = sm <= NEWEST_WITHOUT_WGMMA
     if precision == "fp32":
-        return Tile(width=8, height=4, warps=4, keep_weights=False)
+        return Tile(width=8, height=4, warps=8, keep_weights=False)  # no tensor cores: 8 x 8, or 4 warps, would spill
     return Tile(width=8, height=8, warps=4, keep_weights=not early, registers=128 if early else None)
 
 
