@@ -36,9 +36,7 @@ def composite_i420_triton(rgba: Tensor, underlay: Tensor, which: Tensor | None, 
 
 
 @triton.jit(do_not_specialize=["height", "width"])  # a side of 1 would become a constant, which has no type
-def composite_i420_kernel(  # type: ignore[no-untyped-def]
-    rgba, underlay, which, out, height, width, HAS_WHICH: tl.constexpr, BLOCK: tl.constexpr
-):
+def composite_i420_kernel(rgba, underlay, which, out, height, width, HAS_WHICH: tl.constexpr, BLOCK: tl.constexpr):
     """Arguments as in `i420_kernel.cu`, whose arithmetic this repeats."""
     slot = tl.program_id(1).to(tl.int64)
     cells_x = (width + 1) // 2

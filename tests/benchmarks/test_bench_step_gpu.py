@@ -27,6 +27,7 @@ def test_color_is_measured_for_each_size_and_number() -> None:
     assert all(figure.value > 0 for figure in figures.values())
 
 
+@pytest.mark.nightly
 def test_the_step_is_measured_alone_and_as_served() -> None:
     host = AvatarPipeline.load(None, size=32, device=torch.device("cpu"))
     pipeline = SlotPipeline(host, device=torch.device("cpu"), most_avatars=1)

@@ -53,7 +53,7 @@ def test_the_step_looks_at_no_number(slots: SlotPipeline, follows: bool) -> None
     assert mode.calls["linear"] > 40 and sum(mode.calls.values()) > 500, "the networks did not run under the mode"
 
 
-@pytest.mark.parametrize("follows", [False, True])
+@pytest.mark.parametrize("follows", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_the_step_stays_on_its_device(slots: SlotPipeline, follows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """On tensors that claim to be on a GPU: whatever was made on the host would not go together with them."""
     step = copy.copy(slots.steps[follows].step)

@@ -76,7 +76,7 @@ def test_slots_equal_the_pipeline_for_long(pipeline: AvatarPipeline, slots: Slot
 def test_a_session_does_not_feel_who_shares_its_batch(slots: SlotPipeline) -> None:
     sounds = [hops(0.8, seed) for seed in (2, 3, 4)]
     alone, together = slots.new_state(1), [slots.new_state(seed) for seed in (1, 2, 3)]
-    for hop in range(10):
+    for hop in range(6):
         single = slots.step(sounds[0][hop][None], [CALM], [alone])[0]
         shared = slots.step(np.stack([s[hop] for s in sounds]), [CALM, LIVELY, STILL], together)[0]
         close(shared, single)
@@ -91,8 +91,8 @@ def test_a_rewound_session_says_the_same_again(slots: SlotPipeline) -> None:
     before = state.snapshot()
     again = before.snapshot()
     hushed = before.snapshot()
-    first = [slots.step(part[None], [LIVELY], [before])[0] for part in sound[10:14]]
-    second = [slots.step(part[None], [LIVELY], [again])[0] for part in sound[10:14]]
+    first = [slots.step(part[None], [LIVELY], [before])[0] for part in sound[10:12]]
+    second = [slots.step(part[None], [LIVELY], [again])[0] for part in sound[10:12]]
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a.frames, b.frames)
     hushed.interrupt()
@@ -105,8 +105,8 @@ def test_a_rewound_session_says_the_same_again(slots: SlotPipeline) -> None:
 
 def test_an_interrupt_is_the_pipelines_own(pipeline: AvatarPipeline, slots: SlotPipeline) -> None:
     theirs, ours = pipeline.new_state(3), slots.new_state(3)
-    for hop, part in enumerate(hops(1.6, 2)):
-        if hop == 9:
+    for hop, part in enumerate(hops(0.8, 2)):
+        if hop == 7:
             theirs.interrupt()
             ours.interrupt()
         close(slots.step(part[None], [CALM], [ours])[0], pipeline.step(part[None], [CALM], [theirs])[0])
@@ -119,8 +119,8 @@ def test_another_avatar_whose_torso_follows(pipeline: AvatarPipeline, slots: Slo
     theirs = [pipeline.new_state(0), pipeline.new_state(1, shown=shown), pipeline.new_state(2)]
     ours = [slots.new_state(0), slots.new_state(1, shown=shown), slots.new_state(2)]
     moved: list[np.ndarray] = []
-    for hop, part in enumerate(hops(0.8, 2)):
-        if hop == 6:
+    for hop, part in enumerate(hops(0.45, 2)):
+        if hop == 3:
             theirs[2].shown = ours[2].shown = shown
         batch = np.stack([part] * 3)
         controls = [LIVELY, LIVELY, STILL]
