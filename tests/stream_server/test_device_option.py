@@ -7,10 +7,13 @@ import torch
 
 from model.errors import ConfigError
 from model.slots import devices
+from model.slots.pipeline import SlotPipeline
 from stream_server import doctor
 from stream_server.config import ServerConfig
 from stream_server.engine import loading
+from stream_server.engine.streams import Stream
 from stream_server.errors import ServerConfigError
+from tests.support.made_speech import made_speech
 
 WITHOUT_CUDA = "was built without CUDA: install a CUDA build of torch"
 
@@ -51,3 +54,23 @@ def test_doctor_says_what_a_gpu_lacks() -> None:
 def test_another_device_is_refused() -> None:
     with pytest.raises(ServerConfigError, match=r"device must be one of \('auto', 'cpu', 'cuda'\), got 'tpu'"):
         ServerConfig(device="tpu")
+
+
+def test_what_cuda_loads_is_driven_by_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way of loading, with the CPU in the GPU's place: measured, described, kept, rewound, interrupted."""
+    monkeypatch.setattr(devices, "require_gpu", lambda: torch.device("cpu"))
+    loaded = loading.load(ServerConfig(device="cuda", size=128, exact_size=True, step_ms=10.0))
+    pipeline = loaded.pipeline
+    assert isinstance(pipeline, SlotPipeline) and loaded.most_hops == 32
+    assert loading.describe(loaded)["size"] == 128
+    stream = Stream(0, pipeline.new_state(3), loaded.make_controls({"mood": "smile"}), rewindable=True, next_hop=0)
+    heard = made_speech(0.6)[: 3 * 1280].reshape(3, 1280)
+    made = []
+    for hop in (0, 1, 2):
+        stream.keep(hop)
+        made.append(pipeline.step(heard[hop][None], [stream.controls], [stream.state])[0])
+    assert [len(output.frames) for output in made] == [0, 2, 2]
+    assert loaded.describe_motion(made[1]).shape == (2, 55)
+    assert stream.rewind(generation=1, hop=1)
+    again = pipeline.step(heard[1][None], [stream.controls], [stream.state])[0]
+    assert again.first_frame == made[1].first_frame == 0
