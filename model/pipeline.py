@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kernels.backend import Backend
@@ -92,13 +93,14 @@ class AvatarPipeline:
         backend: Backend = "auto",
         instruction_set: str = "auto",
         upscale: bool = False,
+        device: torch.device | None = None,
         marks: MarkSettings | None = None,
         consent_policy: ConsentPolicy | None = None,
     ) -> AvatarPipeline:
         """Load the models of a folder (None: the shipped ones) and an avatar folder (None: the default avatar).
 
-        `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on a GPU if there
-        is one. `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
+        `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on `device`
+        (None: on a GPU if there is one). `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
         With `upscale` heads are rendered at half the size and enlarged by a network (trained for 512 px).
         Frames are marked as `marks` says; with None, for measurements of the bare picture, they are not.
 
@@ -112,7 +114,7 @@ class AvatarPipeline:
             temperature=temperature,
             smoothing=smoothing,
             num_views=views,
-            device=best_device(),
+            device=device or best_device(),
         )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash, policy=consent_policy)
         renderer = AvatarRenderer(
@@ -198,7 +200,7 @@ class AvatarPipeline:
         Raises:
             InputError: The shapes disagree, or a row is not audio (NaN, not scaled to -1..1); no session has advanced.
         """
-        self._check(audio, controls, states)
+        check_step(audio, controls, states, self.spec.hop_samples)
         spoken = self.motion(audio, states)
         outputs = []
         for row, (control, state) in enumerate(zip(controls, states, strict=True)):
@@ -282,12 +284,16 @@ class AvatarPipeline:
         self._moods.add(motion, control.mood, control.mood_strength, state.mood, speaking=state.drive.gate.value)
         return state.idle.head_deg(frame) if control.idle else np.zeros(3, np.float32)
 
-    def _check(self, audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[StreamState]) -> None:
-        wanted = (len(states), self.spec.hop_samples)
-        if audio.shape != wanted or len(controls) != len(states):
-            raise InputError(f"need audio {wanted} and {len(states)} controls, got {audio.shape}, {len(controls)}")
-        for row in audio:
-            check_audio(row)  # here, before any session of the batch has heard its part
+
+def check_step(
+    audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[object], hop_samples: int
+) -> None:
+    """Raise InputError unless there are a row of sound and controls for each state, before any has advanced."""
+    wanted = (len(states), hop_samples)
+    if audio.shape != wanted or len(controls) != len(states):
+        raise InputError(f"need audio {wanted} and {len(states)} controls, got {audio.shape}, {len(controls)}")
+    for row in audio:
+        check_audio(row)
 
 
 def _pose(turned_deg: NDArray[np.float32]) -> HeadPose:
@@ -310,4 +316,4 @@ class _StageClock:
         self._last = now
 
 
-__all__ = ["FPS", "SAMPLE_RATE", "AvatarPipeline", "PipelineSpec"]
+__all__ = ["FPS", "SAMPLE_RATE", "AvatarPipeline", "PipelineSpec", "check_step"]

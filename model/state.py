@@ -105,11 +105,16 @@ class StreamState:
 
     def turn(self, control: Controls, fps: int) -> NDArray[np.float32]:
         """One frame nearer to the controls' yaw, pitch and roll (3,), degrees."""
-        wanted = np.array([control.yaw_deg, control.pitch_deg, control.roll_deg], np.float32)
-        share = 1.0 if control.ease_s == 0 else -math.expm1(-1.0 / (fps * control.ease_s))
-        held = wanted if self.turned_deg is None else self.turned_deg
-        self.turned_deg = held + np.float32(share) * (wanted - held)
+        self.turned_deg = turned(self.turned_deg, control, fps)
         return self.turned_deg
+
+
+def turned(held: NDArray[np.float32] | None, control: Controls, fps: int) -> NDArray[np.float32]:
+    """Yaw, pitch and roll (3,), degrees, one frame after `held`; None: before the first one."""
+    wanted = np.array([control.yaw_deg, control.pitch_deg, control.roll_deg], np.float32)
+    share = 1.0 if control.ease_s == 0 else -math.expm1(-1.0 / (fps * control.ease_s))
+    held = wanted if held is None else held
+    return np.asarray(held + np.float32(share) * (wanted - held), np.float32)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from stream_server.voices.choice import VoiceSettings
 __all__ = ["ServerConfig", "is_loopback"]
 
 SIZES_PX = (128, 192, 256)
+DEVICES = ("auto", "cpu", "cuda")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -35,6 +36,7 @@ class ServerConfig:
     `models` is a folder of speech and motion weights (None: the shipped ones), `whisper` the path of the checkpoint
     that they were trained on, if on one. `metrics_port` 0: no metrics. `step_ms` is what a hop is known to take (None:
     to be measured), `standby` keeps a second engine ready to take over.
+    `device`: "cuda" runs the whole step on a GPU, "cpu" nothing, "auto" the speech encoder where there is one.
     `record` is the folder where every session is recorded. `pipeline` is for tests only:
     "module:attribute" of a class with the interface of `model.pipeline.AvatarPipeline`. None, the default, means
     the trained avatar. `cluster`: this is a front that reaches workers on all nodes through its node's agent;
@@ -58,6 +60,7 @@ class ServerConfig:
     temperature: float = 0.0
     backend: str = "auto"
     instruction_set: str = "auto"
+    device: str = "auto"
     timecode: bool = False
     visible_mark: bool = True
     mark_text: str = "AI"
@@ -98,6 +101,8 @@ class ServerConfig:
             raise ServerConfigError(f"size must be one of {SIZES_PX}, got {self.size}")
         if not 1 <= self.steps <= 64:
             raise ServerConfigError(f"steps must be within 1..64, got {self.steps}")
+        if self.device not in DEVICES:
+            raise ServerConfigError(f"device must be one of {DEVICES}, got {self.device!r}")
         if self.max_sessions < 0:
             raise ServerConfigError(f"max_sessions must be at least 1, or 0 for what is held, got {self.max_sessions}")
         if not 1 <= self.workers <= 64:

@@ -53,6 +53,7 @@ def diagnose(*, data_folder: Path | None, measure: bool, model_cache: Path | Non
         _python,
         _packages,
         _torch,
+        _gpu_step,
         _kernel_library,
         _triton,
         _cupy,
@@ -105,6 +106,18 @@ def _torch() -> Finding:
     if torch.cuda.is_available():
         return Finding("torch", "ok", f"{torch.__version__}, {torch.cuda.get_device_name(0)}")
     return Finding("torch", "note", f"{torch.__version__}, no CUDA device", "none needed: the CPU path is used")
+
+
+def _gpu_step() -> Finding:
+    """Whether `serve --device cuda` would start here."""
+    try:
+        problem = importlib.import_module("model.slots.devices").gpu_problem()
+    except Exception as error:  # a broken torch is a finding of its own
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        found, _, remedy = problem.partition(": ")
+        return Finding("serve --device cuda", "note", found, remedy or "another GPU; the CPU serves without one")
+    return Finding("serve --device cuda", "ok", "can be used")
 
 
 def _kernel_library() -> Finding:

@@ -23,7 +23,7 @@ def composite_i420(
     """Composite and convert to I420: BT.601 limited range, rounded to nearest, chroma averaged over 2 x 2.
 
     Backends agree bit by bit. Values of ``rgba`` out of range saturate; it must not hold NaN (not checked:
-    it comes from the ray marcher).
+    it comes from the ray marcher). For tensors, many pictures or odd sides see `kernels.color.slots`.
 
     Returns:
         uint8 (H * 3 / 2, W): Y, then U, then V at half size; ``out`` if it was given.
@@ -42,7 +42,7 @@ def composite_i420(
     if not out.flags.writeable:
         raise KernelInputError("out must be writable, got a read-only array")
     if choose_backend("color", backend, cpu_library=cpu_info().built) == "reference":
-        out[...] = composite_i420_reference(rgba, underlay)
+        out[...] = composite_i420_reference(rgba, underlay).reshape(out.shape)
     else:
         composite_i420_cpu(rgba, underlay, out, instruction_set=instruction_set)
     return out

@@ -1,4 +1,8 @@
-"""Composite and RGB to I420 in NumPy. float32, in the order of operations that the native code also uses."""
+"""Composite and RGB to I420 in NumPy. float32, in the order of operations that all other implementations also use.
+
+Every product and every sum is rounded to float32 by itself, and the half that rounds to nearest is added before the
+fraction is cut off. No implementation may join a product and a sum to one rounding.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,24 @@ BT601 = (np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0,
 OFFSETS = (16.0, 128.0, 128.0)
 
 
+def i420_bytes(height: int, width: int) -> int:
+    """Size of an I420 picture; the chroma planes of odd sides are rounded up."""
+    return height * width + 2 * ((height + 1) // 2) * ((width + 1) // 2)
+
+
 def composite_i420_reference(rgba: NDArray[np.float32], underlay: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Premultiplied ``rgba`` (H, W, 4) over ``underlay`` (H, W, 3): I420 (H * 3 / 2, W). Input is checked."""
+    """Premultiplied ``rgba`` (H, W, 4) over ``underlay`` (H, W, 3): Y, U and V planes one after another, flat.
+
+    At odd sides the last row or column counts twice in chroma. Input is checked.
+    """
     height, width = underlay.shape[:2]
     behind = np.float32(1) - rgba[..., 3:]
     rgb = (rgba[..., :3] * np.float32(255) + behind * underlay.astype(np.float32)).clip(0, 255)
-    cells = rgb.reshape(height // 2, 2, width // 2, 2, 3)
+    even = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+    cells = even.reshape((height + 1) // 2, 2, (width + 1) // 2, 2, 3)
     top, bottom = (cells[:, row, :, 0] + cells[:, row, :, 1] for row in (0, 1))
     mean = (top + bottom) * np.float32(0.25)
-    parts = [_channel(rgb, 0), _channel(mean, 1), _channel(mean, 2)]
-    return np.concatenate([part.ravel() for part in parts]).reshape(height * 3 // 2, width)
+    return np.concatenate([part.ravel() for part in (_channel(rgb, 0), _channel(mean, 1), _channel(mean, 2))])
 
 
 def _channel(rgb: NDArray[np.float32], row: int) -> NDArray[np.uint8]:

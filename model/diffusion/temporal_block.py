@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +99,6 @@ class TemporalBlock(nn.Module):
 def timestep_embedding(t: Tensor, size: int, *, longest: float = 1000.0) -> Tensor:
     """Sinusoids of noise-time t in 0..1, (B,) to (B, size)."""
     half = size // 2
-    frequencies = torch.exp(-torch.arange(half, device=t.device) / half * torch.log(torch.tensor(longest)))
+    frequencies = torch.exp(-torch.arange(half, device=t.device) / half * math.log(longest))
     angles = t.float()[:, None] * 1000.0 * frequencies
     return torch.cat([angles.cos(), angles.sin()], -1)

@@ -70,7 +70,7 @@ class HeadMotion:
     def __init__(self, config: HeadMotionConfig | None = None) -> None:
         self.config = config or HeadMotionConfig()
         c = self.config
-        self._omega = 2.0 * math.pi * np.array([c.turn_hz, c.nod_hz, c.turn_hz])
+        self.omega = 2.0 * math.pi * np.array([c.turn_hz, c.nod_hz, c.turn_hz])
 
     def __call__(
         self, prosody: NDArray[np.float32], speaking: float, first_frame: int, state: HeadMotionState
@@ -89,6 +89,12 @@ class HeadMotion:
             out[i] = self._follow(state)
         return out
 
+    def nod(self, seed: int, frame: int) -> Angles:
+        """Yaw, pitch and roll (3,) that a fully stressed syllable at an absolute frame asks for, degrees."""
+        rng = np.random.default_rng((seed & (2**63 - 1), 11, frame & (2**63 - 1)))
+        nod, turn, tilt = rng.uniform((0.5, -1.0, -1.0), 1.0)
+        return np.array([self.config.turn_deg * turn, self.config.nod_deg * nod, self.config.tilt_deg * tilt])
+
     def _stress(self, energy: float, voicing: float, speaking: float, state: HeadMotionState) -> float:
         """0..1: how far a voiced sound is above the voice's running loudness."""
         if state.loudness is None:
@@ -105,15 +111,13 @@ class HeadMotion:
         if stress < c.stress or state.frames_since_nod < c.rest_s * FPS:
             return
         state.frames_since_nod = 0
-        rng = np.random.default_rng((state.seed & (2**63 - 1), 11, frame & (2**63 - 1)))
-        nod, turn, tilt = rng.uniform((0.5, -1.0, -1.0), 1.0)
-        state.wanted[:] = stress * np.array([c.turn_deg * turn, c.nod_deg * nod, c.tilt_deg * tilt])
+        state.wanted[:] = stress * self.nod(state.seed, frame)
 
     def _follow(self, state: HeadMotionState) -> Angles:
         """One frame of critically damped springs, exact for a target that stands still."""
         offset = state.angles - state.wanted
-        drive = state.velocity + self._omega * offset
-        decay = np.exp(-self._omega / FPS)
+        drive = state.velocity + self.omega * offset
+        decay = np.exp(-self.omega / FPS)
         state.angles = state.wanted + (offset + drive / FPS) * decay
-        state.velocity = (state.velocity - self._omega * drive / FPS) * decay
+        state.velocity = (state.velocity - self.omega * drive / FPS) * decay
         return state.angles

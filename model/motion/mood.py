@@ -90,6 +90,10 @@ class Moods:
         check_mood(mood)
         return self._offsets[mood].copy()
 
+    def ease(self, mood: str, strength: float, state: MoodState) -> Motion:
+        """The offset (32,) of the next frame, on its way to a mood at a strength 0..1; changes the state."""
+        return _eased(np.float32(strength) * self._offsets[mood], state)
+
     def add(self, motion: Motion, mood: str, strength: float, state: MoodState, *, speaking: float) -> None:
         """Lay a mood over one frame's motion (32,) in place; changes the state.
 
@@ -97,7 +101,7 @@ class Moods:
             strength: 0..1.
             speaking: 0 (silence) .. 1; only in speech do closed lips hold the mood's mouth back.
         """
-        shown = _eased(np.float32(strength) * self._offsets[mood], state)
+        shown = self.ease(mood, strength, state)
         if not shown.any():
             return
         opening = float(self.space.lip_opening(motion))

@@ -74,7 +74,7 @@ class MotionSpace:
     def lip_opening(self, motion: Motion) -> NDArray[np.float32]:
         """Change of the inner-lip gap against neutral, (...,), inter-ocular units; linear in the codes."""
         check_motion(motion)
-        return np.asarray(motion[..., MOUTH_CODES] @ self._opening_row, np.float32)
+        return np.asarray(motion[..., MOUTH_CODES] @ self.opening_row, np.float32)
 
     def lip_width(self, motion: Motion) -> NDArray[np.float32]:
         """Change of the distance between the lip corners against neutral, (...,), inter-ocular units."""
@@ -91,7 +91,7 @@ class MotionSpace:
         return np.clip(motion, self.low, self.high).astype(np.float32)
 
     @cached_property
-    def _opening_row(self) -> NDArray[np.float32]:
+    def opening_row(self) -> NDArray[np.float32]:
         rows = self.basis.reshape(-1, len(MOUTH), 3)
         return rows[:, MOUTH.index(UPPER_LIP_INNER), 1] - rows[:, MOUTH.index(LOWER_LIP_INNER), 1]
 

@@ -192,13 +192,13 @@ class AvatarRenderer:
 
     def underlay(self, background: Backdrop, pose: HeadPose | None = None) -> NDArray[np.uint8]:
         """Opaque torso over background (size, size, 3), kept for the few backgrounds in use."""
-        behind = self._behind(background)
+        behind = self.behind(background)
         if self._following is None:
             return behind
         rotvec = (pose or self.avatar.config.rest_pose).rotation_vector()
         return self._following.over(behind, rotvec, head_matrix(rotvec, self.avatar.config.neck), self._backend)
 
-    def _behind(self, background: Backdrop) -> NDArray[np.uint8]:
+    def behind(self, background: Backdrop) -> NDArray[np.uint8]:
         follows = self._following is not None
         if background not in self._underlays:
             if len(self._underlays) >= MAX_UNDERLAYS:
@@ -211,7 +211,7 @@ class AvatarRenderer:
         self, rotvec: NDArray[np.floating], head_to_world: NDArray[np.floating], background: Backdrop | None = None
     ) -> NDArray[np.uint8]:
         """The same for a head anywhere (4, 4), as filmed heads are."""
-        behind = self._behind(background or self.background)
+        behind = self.behind(background or self.background)
         return behind if self._following is None else self._following.over(behind, rotvec, head_to_world, self._backend)
 
 

@@ -31,7 +31,7 @@ SILENCE = -1.0
 LOUDEST = 16.0
 """Largest sample that is taken for sound, 24 dB above full scale; more is audio that was not scaled to -1..1."""
 
-_DECAY_PER_COLUMN = float(np.log10(2.0) / HALF_LIFE_S * HOP_SAMPLES / SAMPLE_RATE)
+DECAY_PER_COLUMN = float(np.log10(2.0) / HALF_LIFE_S * HOP_SAMPLES / SAMPLE_RATE)
 _LOOKBACK_SAMPLES = WINDOW_SAMPLES - HOP_SAMPLES
 _BLOCK_COLUMNS = 2048  # at once, so that hours of audio need little memory
 
@@ -77,7 +77,11 @@ class LogMel:
             raise ConfigError(f"num_bands must be one of {BANDS}, got {num_bands}")
         self.num_bands = num_bands
         self._filters = csr_array(mel_filters("cpu", num_bands).numpy().astype(np.float32))
-        self._window = np.hanning(WINDOW_SAMPLES + 1)[:-1].astype(np.float32)
+        self.window = np.hanning(WINDOW_SAMPLES + 1)[:-1].astype(np.float32)
+
+    def filter_bank(self) -> NDArray[np.float32]:
+        """(num_bands, 201): Whisper's mel filters over the bins of a window's power spectrum."""
+        return np.asarray(self._filters.toarray(), np.float32)
 
     def push(self, audio: NDArray[np.float32], state: LogMelState) -> NDArray[np.float32]:
         """Columns (n, num_bands) in about -1..1 that `audio` (samples, -1..1) completes; changes `state`.
@@ -107,7 +111,7 @@ class LogMel:
     def _block(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """log10 band powers of all windows of `samples`."""
         windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW_SAMPLES)[::HOP_SAMPLES]
-        spectrum = np.fft.rfft(windows * self._window, axis=1)
+        spectrum = np.fft.rfft(windows * self.window, axis=1)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
         mel = (self._filters @ power.T).T
         return np.asarray(np.log10(np.maximum(mel, np.float32(1e-10))), np.float32)
@@ -116,7 +120,7 @@ class LogMel:
         """Scale raw columns by the running maximum; advances that part of the state."""
         maxima = np.empty((len(raw), 1))  # float64
         for i, loudest in enumerate(raw.max(1, initial=-np.inf).tolist()):
-            state.maximum = max(loudest, state.maximum - _DECAY_PER_COLUMN, MAX_FLOOR_LOG10)
+            state.maximum = max(loudest, state.maximum - DECAY_PER_COLUMN, MAX_FLOOR_LOG10)
             maxima[i] = state.maximum
         scaled = np.maximum(raw, (maxima - RANGE_LOG10).astype(np.float32)) - maxima.astype(np.float32)
         return np.asarray(scaled / np.float32(RANGE_LOG10 / 2) + np.float32(1.0), np.float32)

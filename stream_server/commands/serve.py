@@ -34,6 +34,9 @@ def serve(
     isa: Annotated[
         str, typer.Option(envvar="NERF_LIPSYNC_ISA", help="level of the renderer; auto measures this machine's")
     ] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cuda: everything on the GPU; cpu; auto: the CPU, with a GPU for the speech encoder")
+    ] = "auto",
     temperature: Annotated[float, typer.Option(help="0: the mean motion; 1: a sample")] = 0.0,
     timecode: Annotated[bool, typer.Option("--timecode", help="draw each frame's media position")] = False,
     token: Annotated[str | None, typer.Option(envvar="NERF_LIPSYNC_TOKEN", help="needed beyond loopback")] = None,
@@ -140,6 +143,7 @@ def serve(
         steps=steps,
         threads=threads,
         instruction_set=_instruction_set(isa),
+        device=device,
         temperature=temperature,
         timecode=timecode,
         token=token,

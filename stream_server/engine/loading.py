@@ -20,6 +20,8 @@ from stream_server.engine.controls import ControlsMaker
 __all__ = ["HopOutputLike", "Loaded", "PipelineLike", "describe", "load"]
 
 NUM_ARKIT = 52
+_CPU_MOST_HOPS, _GPU_MOST_HOPS = 8, 32
+"""Hops of one step at most: on a GPU as many as its graphs have slots."""
 _STEPS = 12
 _WARM_UP_STEPS = 3
 _MODULES = ("torch", "model.pipeline", "model.capacity", "model.provenance.consent", "model.provenance.marker")
@@ -66,6 +68,7 @@ class Loaded:
     held_fps: float
     step_ms: float
     batch_wait_s: float = 0.0
+    most_hops: int = _CPU_MOST_HOPS
 
     def describe_motion(self, output: HopOutputLike) -> NDArray[np.float32]:
         """(n, 55): 52 ARKit coefficients, then the head's yaw, pitch and roll in degrees."""
@@ -102,8 +105,9 @@ def load(config: ServerConfig) -> Loaded:
         limit_bytes=config.avatar_memory_mb << 20,
     )
     held_fps = held_fps or pipeline.spec.hop_frames * 1000.0 / step_ms
-    wait_s = _GPU_BATCH_WAIT_S if torch.cuda.is_available() else 0.0
-    return Loaded(pipeline, shelf, make_controls, held_fps, step_ms, wait_s)
+    wait_s = _GPU_BATCH_WAIT_S if config.device != "cpu" and torch.cuda.is_available() else 0.0
+    most_hops = _GPU_MOST_HOPS if config.device == "cuda" else _CPU_MOST_HOPS
+    return Loaded(pipeline, shelf, make_controls, held_fps, step_ms, wait_s, most_hops)
 
 
 def describe(loaded: Loaded) -> dict[str, Any]:
@@ -139,6 +143,8 @@ def _load_avatar(config: ServerConfig, folder: Path) -> tuple[PipelineLike, floa
         _path(config.revoked), _path(config.trusted_keys)
     )
 
+    place = _placement(config.device)
+
     def load_size(size: int) -> PipelineLike:
         loaded: PipelineLike = pipeline_module.AvatarPipeline.load(
             folder,
@@ -150,16 +156,41 @@ def _load_avatar(config: ServerConfig, folder: Path) -> tuple[PipelineLike, floa
             temperature=config.temperature,
             backend=config.backend,
             instruction_set=config.instruction_set,
+            device=place.encoder,
             marks=marks,
             consent_policy=policy,
         )
-        return loaded
+        return place.put(loaded)
 
     if config.exact_size:
         return load_size(config.size), 0.0
     sizes = tuple(size for size in (256, 192, 128) if size <= config.size)
     capacity = importlib.import_module("model.capacity").choose_size(load_size, sizes)
     return capacity.pipeline, float(capacity.fps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placement:
+    """Where the encoder is loaded (None: where it runs best), and what is done with a loaded pipeline."""
+
+    encoder: Any
+    put: Callable[[Any], PipelineLike]
+
+
+def _placement(device: str) -> _Placement:
+    """What `--device` means. Raises ConfigError where there is no GPU that can be used."""
+    torch = importlib.import_module("torch")
+    if device != "cuda":
+        return _Placement(torch.device("cpu") if device == "cpu" else None, lambda pipeline: pipeline)
+    gpu = importlib.import_module("model.slots.devices").require_gpu()
+    slots = importlib.import_module("model.slots.pipeline")
+
+    def put(pipeline: Any) -> PipelineLike:
+        moved: PipelineLike = slots.SlotPipeline(pipeline, device=gpu)
+        slots.SlotPipeline.warm_up(moved)
+        return moved
+
+    return _Placement(torch.device("cpu"), put)
 
 
 def _path(given: str | None) -> Path | None:

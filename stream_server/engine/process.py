@@ -63,9 +63,8 @@ class Connection:
 class Engine:
     """Serves a loaded pipeline on a Unix socket until told to stop."""
 
-    def __init__(self, loaded: Loaded, path: Path, *, most_hops: int = 8) -> None:
+    def __init__(self, loaded: Loaded, path: Path) -> None:
         self._loaded = loaded
-        self._most_hops = most_hops
         self._inbox = Inbox()
         self._streams = StreamTable()
         self._epoch = uuid.uuid4().hex
@@ -82,7 +81,7 @@ class Engine:
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
         while True:
             patience_s = self._loaded.batch_wait_s if len(self._streams) > 1 else 0.0
-            tasks = self._inbox.take(min(self._most_hops, max(1, len(self._streams))), patience_s)
+            tasks = self._inbox.take(min(self._loaded.most_hops, max(1, len(self._streams))), patience_s)
             if tasks is None:
                 return
             self._do(tasks)

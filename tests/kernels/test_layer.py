@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.checks import KernelInputError
 from kernels.layer import warp_layer
+from kernels.layer.slots import warp_layer_slots
 
 
 def random_scene(
@@ -67,3 +69,36 @@ def test_bad_input_is_named() -> None:
         warp_layer(np.ascontiguousarray(layer[:5]), grid, background)
     with pytest.raises(KernelInputError, match="nodes"):
         warp_layer(layer, np.zeros((1, 1, 2), np.float32), background)
+
+
+def test_many_on_tensors_equal_one_by_one() -> None:
+    """Pictures of other sides than the layer's, displaced beyond the edges too, within one level."""
+    rng = np.random.default_rng(4)
+    layer = rng.integers(0, 256, (3, 20, 20, 4), dtype=np.uint8)
+    layer[..., :3] = np.minimum(layer[..., :3], layer[..., 3:])
+    grid = rng.normal(0.0, 0.3, (3, 9, 9, 2)).astype(np.float32)
+    background = rng.integers(0, 256, (3, 14, 22, 3), dtype=np.uint8)
+    got = warp_layer_slots(*(torch.from_numpy(array) for array in (layer, grid, background))).numpy()
+    for i in range(3):
+        wanted = warp_layer(layer[i], grid[i], background[i], backend="reference")
+        assert np.abs(got[i].astype(int) - wanted).max() <= 1
+    empty = warp_layer_slots(*(torch.from_numpy(array[:0]) for array in (layer, grid, background)))
+    assert empty.shape == (0, 14, 22, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grid": torch.zeros(2, 9, 9, 2).double()}, "grid must be torch.float32, got torch.float64"),
+        ({"layer": torch.zeros(2, 8, 6, 4, dtype=torch.uint8)}, r"layer must be square, got \(2, 8, 6, 4\)"),
+        ({"background": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)}, r"background must have shape \(2, ., ., 3\)"),
+    ],
+)
+def test_many_of_other_shapes_are_refused(change: dict[str, torch.Tensor], message: str) -> None:
+    arguments = {
+        "layer": torch.zeros(2, 8, 8, 4, dtype=torch.uint8),
+        "grid": torch.zeros(2, 9, 9, 2),
+        "background": torch.zeros(2, 8, 8, 3, dtype=torch.uint8),
+    }
+    with pytest.raises(KernelInputError, match=message):
+        warp_layer_slots(**(arguments | change))

@@ -63,7 +63,8 @@ NLS_API void nls_scene_destroy(NlsScene* scene);
 NLS_API int32_t nls_scene_render(NlsScene* scene, const NlsFrame* frame, float* out, NlsStats* stats);
 // Multiply-adds of the MLP's kind on registers, as fast as the core can; returns how many, 0 where isa does not run.
 NLS_API int64_t nls_peak(int32_t isa, int64_t rounds);
-// rgba: (height, width, 4) premultiplied; underlay: (height, width, 3); out: (height * 3 / 2, width) I420.
+// rgba: (height, width, 4) premultiplied; underlay: (height, width, 3); out: I420, planes one after another, chroma
+// sides rounded up.
 NLS_API int32_t nls_composite_i420(const float* rgba, const uint8_t* underlay, int32_t height, int32_t width,
                                    uint8_t* out, int32_t isa);
 // layer: (layer_side, layer_side, 4) premultiplied, read at each pixel's place plus the grid's displacement; grid: (nodes,

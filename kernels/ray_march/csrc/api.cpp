@@ -82,7 +82,7 @@ int64_t nls_peak(int32_t isa, int64_t rounds) {
 
 int32_t nls_composite_i420(const float* rgba, const uint8_t* underlay, int32_t height, int32_t width, uint8_t* out,
                            int32_t isa) {
-  if (!rgba || !underlay || !out || height < 2 || width < 2 || height % 2 || width % 2) return NLS_BAD_ARGUMENT;
+  if (!rgba || !underlay || !out || height < 1 || width < 1) return NLS_BAD_ARGUMENT;
   const KernelTable* table = table_of(isa);
   if (!table) return NLS_UNSUPPORTED;
   table->composite_i420(rgba, underlay, height, width, out);

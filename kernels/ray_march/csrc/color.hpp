@@ -44,21 +44,33 @@ inline void chroma_span(const ColorRows& s, int n, uint8_t* __restrict u, uint8_
   }
 }
 
+// The last pixel of a row of odd length counts twice in chroma.
+inline int evened(ColorRows& s, int row, int n) {
+  if (n % 2 == 0) return n;
+  s.r[row][n] = s.r[row][n - 1];
+  s.g[row][n] = s.g[row][n - 1];
+  s.b[row][n] = s.b[row][n - 1];
+  return n + 1;
+}
+
 template <class L>  // only so that each instruction set compiles its own
 void composite_i420(const float* rgba, const uint8_t* underlay, int height, int width, uint8_t* out) {
   ColorRows s;
+  const int chroma_width = (width + 1) / 2;
   uint8_t* u = out + (long)height * width;
-  uint8_t* v = u + (long)(height / 2) * (width / 2);
+  uint8_t* v = u + (long)((height + 1) / 2) * chroma_width;
   for (int y = 0; y < height; y += 2)
     for (int x = 0; x < width; x += kColorSpan) {
       const int n = width - x < kColorSpan ? width - x : kColorSpan;
+      int cells = 0;
       for (int row = 0; row < 2; row++) {
-        const long at = (long)(y + row) * width + x;
+        const long at = (long)(y + row < height ? y + row : y) * width + x;  // so does the last of an odd number of rows
         composite_span(rgba + 4 * at, underlay + 3 * at, n, s.r[row], s.g[row], s.b[row]);
         luma_span(s.r[row], s.g[row], s.b[row], n, out + at);
+        cells = evened(s, row, n) / 2;
       }
-      const long chroma = (long)(y / 2) * (width / 2) + x / 2;
-      chroma_span(s, n / 2, u + chroma, v + chroma);
+      const long chroma = (long)(y / 2) * chroma_width + x / 2;
+      chroma_span(s, cells, u + chroma, v + chroma);
     }
 }
 
