@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_server.commands import bench_calls
+from stream_server.commands import bench_calls, bench_endurance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,4 +63,5 @@ def _new_encoder(size: int) -> Callable[[NDArray[np.uint8]], object]:
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
     bench_calls.register(app)
+    bench_endurance.register(app)
     parent.add_typer(app, name="bench")

@@ -54,10 +54,10 @@ def latency(
         prefix = "" if len(sizes) == 1 else f"size_{one}."
         figures |= call_figures(measured, prefix)
         details[prefix or "call"] = call_details(measured)
-    _show(figures)
+    show(figures)
     options = "".join(f" --size {one}" for one in sizes if one is not None) + ("" if url else f" --steps {steps}")
     command = f"nerf-lipsync bench latency --seconds {seconds:g}" + options
-    _write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", details)
+    write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", details)
 
 
 def load(
@@ -85,11 +85,11 @@ def load(
         full = measure(run.capacity, _SHORT_HOLD_S, float("inf"))
         run = dataclasses.replace(run, refused=full.refused, retry_after_s=full.retry_after_s)
     figures = load_figures(run)
-    _show(figures)
+    show(figures)
     command = f"nerf-lipsync bench load --max-sessions {max_sessions} --hold {hold:g} --limit {limit:g}"
     command += "" if url else f" --size {size} --steps {steps}"
     data = f"{_name(audio)}; each caller a process (aiortc) on the server's machine; {SHARED}"
-    _write(json, figures, command, data, load_details(run))
+    write(json, figures, command, data, load_details(run))
 
 
 async def _add_callers(
@@ -122,10 +122,10 @@ def whep(
 
     measured = asyncio.run(watch(url, seconds, token=token))
     figures = whep_figures(measured)
-    _show(figures)
+    show(figures)
     data = "one viewer (aiortc); intervals are between last packets of frames"
     details: JsonValue = {"width": measured.width, "height": measured.height}
-    _write(json, figures, f"nerf-lipsync bench whep URL --seconds {seconds:g}", data, details)
+    write(json, figures, f"nerf-lipsync bench whep URL --seconds {seconds:g}", data, details)
 
 
 def faults(
@@ -154,10 +154,10 @@ def faults(
         for name in names:
             found[name] = asyncio.run(run_fault(at, voice, FAULTS[name].impairment, token=token))
     figures = fault_figures(found)
-    _show(figures)
+    show(figures)
     command = "nerf-lipsync bench faults" + ("" if url else f" --size {size} --steps {steps}")
     command += "".join(f" --fault {name}" for name in only or [])
-    _write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", fault_details(found))
+    write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", fault_details(found))
 
 
 async def _one_call(url: str, token: str | None, voice: NDArray[np.int16], seconds: float) -> CallMeasures:
@@ -200,13 +200,15 @@ def _server(url: str | None, size: int | None, *options: str, pipeline: str | No
         yield server.url, server.pid
 
 
-def _show(figures: dict[str, Figure]) -> None:
+def show(figures: dict[str, Figure]) -> None:
+    """Print them, misses marked."""
     for name, figure in figures.items():
         missed = "  MISSED" if figure.missed else ""
         typer.echo(f"{name:48s} {figure.value:10.2f} {figure.unit}{missed}")
 
 
-def _write(json: Path | None, figures: dict[str, Figure], command: str, data: str, details: JsonValue) -> None:
+def write(json: Path | None, figures: dict[str, Figure], command: str, data: str, details: JsonValue) -> None:
+    """Write a results file, if one is wanted."""
     from model.results import new_results, write_results
 
     if json is not None:

@@ -46,6 +46,9 @@ class FrameQueue:
         self._newest_taken = -1
         self.dropped = 0
 
+    def __len__(self) -> int:
+        return len(self._frames) + len(self._late)
+
     def push(self, frame: TimedFrame) -> None:
         """Add a frame; one whose time has passed is dropped and counted, unless `take_late` is asked for it."""
         if frame.index < self._oldest_wanted:
