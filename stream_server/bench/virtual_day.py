@@ -239,7 +239,7 @@ class _Day:
     def _blocks(self, blocks: list[Block]) -> None:
         for block in blocks:
             self._sound.push(block.samples)
-            thinned = block.samples[::3].astype(np.float32) / 32768
+            thinned = block.samples[::3].astype(np.float32) * np.float32(1 / 32768)
             for hop in self._windower.push(thinned):
                 if self._schedule.push(hop, self._now_ns):
                     self._begins = self._schedule.first_hop or 0

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from model.results import read_results
 from stream_server.bench.virtual_day import run_day
 from stream_server.bench.virtual_day_report import day_figures
-
-COMMITTED = Path(__file__).resolve().parents[3] / "benchmarks" / "results" / "virtual_day.json"
 
 
 def check_day(hours: float, skew_ppm: float) -> None:
