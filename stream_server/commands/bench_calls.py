@@ -44,12 +44,12 @@ def latency(
     """Call the server, speak, and measure microphone to mouth, sound against picture, freezes and bytes."""
     from stream_server.bench.latency_report import call_details, call_figures
 
-    voice = _voice(audio)
+    voice = voice_of(audio)
     figures: dict[str, Figure] = {}
     details: dict[str, JsonValue] = {}
     sizes = [None] if url is not None else list(size or [256])
     for one in sizes:
-        with _server(url, one, "--steps", str(steps), pipeline=pipeline) as (at, _):
+        with own_server(url, one, "--steps", str(steps), pipeline=pipeline) as (at, _):
             measured = asyncio.run(_one_call(at, token, voice, seconds))
         prefix = "" if len(sizes) == 1 else f"size_{one}."
         figures |= call_figures(measured, prefix)
@@ -57,7 +57,7 @@ def latency(
     show(figures)
     options = "".join(f" --size {one}" for one in sizes if one is not None) + ("" if url else f" --steps {steps}")
     command = f"nerf-lipsync bench latency --seconds {seconds:g}" + options
-    write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", details)
+    write(json, figures, command, f"{voice_name(audio)}, one caller (aiortc); {SHARED}", details)
 
 
 def load(
@@ -77,8 +77,8 @@ def load(
 
     def measure(places: int, hold_s: float, limit_ms: float) -> LoadRun:
         options = ("--steps", str(steps), "--max-sessions", str(places))
-        with _server(url, size, *options, pipeline=pipeline) as (at, pid):
-            return asyncio.run(_add_callers(at, pid, _voice(audio), places + 1, hold_s, limit_ms, token))
+        with own_server(url, size, *options, pipeline=pipeline) as (at, pid):
+            return asyncio.run(_add_callers(at, pid, voice_of(audio), places + 1, hold_s, limit_ms, token))
 
     run = measure(max_sessions, hold, limit)
     if url is None and run.refused is None and run.capacity:  # late before it was full: how does a full one refuse?
@@ -88,7 +88,7 @@ def load(
     show(figures)
     command = f"nerf-lipsync bench load --max-sessions {max_sessions} --hold {hold:g} --limit {limit:g}"
     command += "" if url else f" --size {size} --steps {steps}"
-    data = f"{_name(audio)}; each caller a process (aiortc) on the server's machine; {SHARED}"
+    data = f"{voice_name(audio)}; each caller a process (aiortc) on the server's machine; {SHARED}"
     write(json, figures, command, data, load_details(run))
 
 
@@ -149,15 +149,15 @@ def faults(
         raise BenchError(f"no such fault: {unknown[0]}; there are {', '.join(FAULTS)}")
     if url is not None and not is_local(url):
         raise BenchError(f"the bad network is made on this machine, so the server must be here too, got {url}")
-    voice, found = _voice(audio), {}
-    with _server(url, size, "--steps", str(steps), pipeline=pipeline) as (at, _):
+    voice, found = voice_of(audio), {}
+    with own_server(url, size, "--steps", str(steps), pipeline=pipeline) as (at, _):
         for name in names:
             found[name] = asyncio.run(run_fault(at, voice, FAULTS[name].impairment, token=token))
     figures = fault_figures(found)
     show(figures)
     command = "nerf-lipsync bench faults" + ("" if url else f" --size {size} --steps {steps}")
     command += "".join(f" --fault {name}" for name in only or [])
-    write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", fault_details(found))
+    write(json, figures, command, f"{voice_name(audio)}, one caller (aiortc); {SHARED}", fault_details(found))
 
 
 async def _one_call(url: str, token: str | None, voice: NDArray[np.int16], seconds: float) -> CallMeasures:
@@ -169,18 +169,22 @@ async def _one_call(url: str, token: str | None, voice: NDArray[np.int16], secon
         return await talk_and_measure(caller, seconds)
 
 
-def _voice(audio: Path | None) -> NDArray[np.int16]:
+def voice_of(audio: Path | None) -> NDArray[np.int16]:
+    """Speech of a file, or synthetic."""
     from stream_server.bench.voice import made_voice, read_voice
 
     return made_voice() if audio is None else read_voice(audio)
 
 
-def _name(audio: Path | None) -> str:
+def voice_name(audio: Path | None) -> str:
+    """The same in words."""
     return "synthetic speech" if audio is None else f"speech from {audio.name}"
 
 
 @contextlib.contextmanager
-def _server(url: str | None, size: int | None, *options: str, pipeline: str | None) -> Iterator[tuple[str, int | None]]:
+def own_server(
+    url: str | None, size: int | None, *options: str, pipeline: str | None
+) -> Iterator[tuple[str, int | None]]:
     """The URL given, or that of a server of our own and its process id.
 
     Raises:
