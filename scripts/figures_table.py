@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from model.results import Figure, Results, read_results  # noqa: E402  (the path is set above)
-from stream_server.bench.fault_report import fault_table  # noqa: E402
+from stream_server.bench.fault_report import fault_table, process_fault_table  # noqa: E402
 
 BEGIN = "<!-- figures: made from benchmarks/results by scripts/figures_table.py -->"
 END = "<!-- end figures -->"
@@ -134,9 +134,9 @@ def _promises(results: dict[str, Results]) -> str:
     if "faults" not in results:
         return ""
     faults = results["faults"]
-    return "\n".join(
-        [*fault_table(faults), "", f"`{faults.command}` at {faults.commit}, {faults.date}; {faults.data}."]
-    )
+    processes = process_fault_table(faults)
+    about = f"`{faults.command}` at {faults.commit}, {faults.date}; {faults.data}."
+    return "\n".join([*fault_table(faults), *(["", *processes] if processes else []), "", about])
 
 
 def _all(results: dict[str, Results]) -> str:

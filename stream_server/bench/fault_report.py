@@ -1,4 +1,4 @@
-"""Figures of calls over bad networks, and the table of docs/reliability.md."""
+"""Figures of calls with faults, and the tables of docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from model.results import Figure, Results
-from stream_server.bench.faults import FAULTS, MOST_SHIFT_MS, FaultMeasures
+from stream_server.bench.faults import FAULTS, MOST_SHIFT_MS, PROCESS_FAULTS, FaultMeasures
 
-__all__ = ["fault_details", "fault_figures", "fault_table"]
+__all__ = ["fault_details", "fault_figures", "fault_table", "process_fault_table"]
 
 _COLUMNS = (
     "longest_freeze",
@@ -25,10 +25,13 @@ def fault_figures(found: Mapping[str, FaultMeasures]) -> dict[str, Figure]:
     """Figures `FAULT.name`; goals are the promises."""
     figures = {}
     for name, measured in found.items():
-        freeze, promise = measured.freeze_ms, FAULTS[name].most_freeze_ms
+        process = PROCESS_FAULTS.get(name)
+        promise = FAULTS[name].most_freeze_ms if process is None else process.most_freeze_ms
+        most_still = None if process is None else process.most_still_ms
+        freeze, still = measured.freeze_ms, measured.still_ms
         figures[f"{name}.longest_freeze"] = Figure(value=freeze, unit="ms", goal=promise, better="lower")
         figures[f"{name}.longest_freeze_before"] = Figure(value=measured.freeze_before_ms, unit="ms", better="lower")
-        figures[f"{name}.longest_without_new_frame"] = Figure(value=measured.still_ms, unit="ms", better="lower")
+        figures[f"{name}.longest_without_new_frame"] = Figure(value=still, unit="ms", goal=most_still, better="lower")
         figures[f"{name}.longest_without_new_frame_before"] = Figure(
             value=measured.still_before_ms, unit="ms", better="lower"
         )
@@ -60,6 +63,25 @@ def fault_table(results: Results) -> list[str]:
             f"{still.value:.0f} ms | {still_calm.value:.0f} ms | {shift.goal:.0f} ms | {_marked(shift, 1)} |"
         )
     return lines
+
+
+def process_fault_table(results: Results) -> list[str]:
+    """The same of processes that stop; empty if none was measured."""
+    rows = []
+    for name, fault in PROCESS_FAULTS.items():
+        if f"{name}.longest_freeze" not in results.figures:
+            continue
+        freeze, _, still, _, shift = (results.figures[f"{name}.{figure}"] for figure in _COLUMNS)
+        rows.append(
+            f"| {fault.title} | {freeze.goal:.0f} ms | {_marked(freeze)} | {still.goal:.0f} ms | {_marked(still)} | "
+            f"{shift.goal:.0f} ms | {_marked(shift, 1)} |"
+        )
+    if not rows:
+        return []
+    head = (
+        "| process | freeze, promised | measured | no new frame, promised | measured | A/V shift, promised | measured |"
+    )
+    return [head, "|---|---|---|---|---|---|---|", *rows]
 
 
 def _marked(figure: Figure, digits: int = 0) -> str:

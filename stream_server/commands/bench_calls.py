@@ -138,21 +138,28 @@ def faults(
     json: Json = None,
     pipeline: Pipeline = None,
 ) -> None:
-    """Call over bad networks (loss, reordering, jitter, a gap, duplicates): what freezes, does sound stay in place?"""
+    """Call over bad networks and with processes that stop: what freezes, does sound stay in place?"""
     from stream_server.bench.caller import is_local
     from stream_server.bench.errors import BenchError
     from stream_server.bench.fault_report import fault_details, fault_figures
-    from stream_server.bench.faults import FAULTS, run_fault
+    from stream_server.bench.faults import FAULTS, PROCESS_FAULTS, run_fault, run_process_fault
 
-    names = list(only or FAULTS)
-    if unknown := [name for name in names if name not in FAULTS]:
-        raise BenchError(f"no such fault: {unknown[0]}; there are {', '.join(FAULTS)}")
+    known = [*FAULTS, *PROCESS_FAULTS]
+    names = list(only or (known if url is None else FAULTS))
+    if unknown := [name for name in names if name not in known]:
+        raise BenchError(f"no such fault: {unknown[0]}; there are {', '.join(known)}")
     if url is not None and not is_local(url):
         raise BenchError(f"the bad network is made on this machine, so the server must be here too, got {url}")
     voice, found = voice_of(audio), {}
-    with own_server(url, size, "--steps", str(steps), pipeline=pipeline) as (at, _):
+    with own_server(url, size, "--steps", str(steps), pipeline=pipeline) as (at, pid):
         for name in names:
-            found[name] = asyncio.run(run_fault(at, voice, FAULTS[name].impairment, token=token))
+            if name in FAULTS:
+                run = run_fault(at, voice, FAULTS[name].impairment, token=token)
+            elif pid is None:
+                raise BenchError(f"{name} stops processes: only of a server of our own (without --url)")
+            else:
+                run = run_process_fault(at, voice, name, server_pid=pid, token=token)
+            found[name] = asyncio.run(run)
     figures = fault_figures(found)
     show(figures)
     command = "nerf-lipsync bench faults" + ("" if url else f" --size {size} --steps {steps}")
