@@ -25,7 +25,8 @@ class TreeUsage:
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """One process: `role` is the last part of the module or program it runs; memory as in `TreeUsage`."""
+    """One process: `role` is the last part of the module or program it runs. Memory is what it wrote itself and its
+    part of shared memory: pages of mapped files come and go, and count less the more processes map them."""
 
     role: str
     pid: int
@@ -54,7 +55,7 @@ def process_usages(pid: int) -> list[ProcessUsage]:
         module = words[words.index("-m") + 1] if "-m" in words[:-1] else words[0].rpartition("/")[2]
         role = module.rpartition(".")[2]
         cpu_s = ticks / os.sysconf("SC_CLK_TCK")
-        found.append(ProcessUsage(role, one, cpu_s, _memory_bytes(one), descriptors, threads))
+        found.append(ProcessUsage(role, one, cpu_s, _memory_bytes(one, "Pss_Anon", "Pss_Shmem"), descriptors, threads))
     return found
 
 
@@ -97,9 +98,11 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _memory_bytes(pid: int) -> int:
+def _memory_bytes(pid: int, *names: str) -> int:
+    """Sum of these lines of smaps_rollup, by default of all memory (PSS)."""
     try:
         lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
     except OSError:  # ended, or another user's
         return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    wanted = names or ("Pss",)
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.partition(":")[0] in wanted)

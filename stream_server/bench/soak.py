@@ -89,8 +89,8 @@ async def run_soak(
             relays.append(relay)
         samples, interrupted = await _hold(callers, pid, minutes, tell)
         lost = sum(counts.lost for relay in relays for counts in relay.impair(Impairment()))
-        tell("judging the calls")
-        calls = [by_minute(measure_call(caller, settle_s=_SETTLE_S)) for caller in callers]
+    tell("judging the calls")
+    calls = [by_minute(measure_call(caller, settle_s=_SETTLE_S)) for caller in callers]
     return SoakRun(samples, calls, lost, interrupted)
 
 
