@@ -52,6 +52,7 @@ class ServerConfig:
     steps: int = 2
     threads: int = 1
     temperature: float = 0.0
+    low_latency: bool = False
     backend: str = "auto"
     timecode: bool = False
     visible_mark: bool = True

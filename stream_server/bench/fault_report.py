@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from model.results import Figure, Results
 from stream_server.bench.faults import FAULTS, MOST_SHIFT_MS, PROCESS_FAULTS, FaultMeasures
 
-__all__ = ["fault_details", "fault_figures", "fault_table", "process_fault_table"]
+__all__ = ["fault_details", "fault_figures", "fault_table", "marked", "process_fault_table"]
 
 _COLUMNS = (
     "longest_freeze",
@@ -37,8 +37,9 @@ def fault_figures(found: Mapping[str, FaultMeasures]) -> dict[str, Figure]:
         )
         figures[f"{name}.av_shift"] = Figure(value=measured.shift_ms, unit="ms", goal=MOST_SHIFT_MS, better="lower")
         figures[f"{name}.fps"] = Figure(value=measured.fps, unit="fps", better="higher")
-        later = measured.latency_after_ms - measured.latency_before_ms
-        figures[f"{name}.latency_shift"] = Figure(value=later, unit="ms", better="lower")
+        if measured.latency_before_ms is not None and measured.latency_after_ms is not None:
+            later = measured.latency_after_ms - measured.latency_before_ms
+            figures[f"{name}.latency_shift"] = Figure(value=later, unit="ms", better="lower")
     return figures
 
 
@@ -59,8 +60,8 @@ def fault_table(results: Results) -> list[str]:
             continue
         freeze, calm, still, still_calm, shift = (results.figures[f"{name}.{figure}"] for figure in _COLUMNS)
         lines.append(
-            f"| {fault.title} | {freeze.goal:.0f} ms | {_marked(freeze)} | {calm.value:.0f} ms | "
-            f"{still.value:.0f} ms | {still_calm.value:.0f} ms | {shift.goal:.0f} ms | {_marked(shift, 1)} |"
+            f"| {fault.title} | {freeze.goal:.0f} ms | {marked(freeze)} | {calm.value:.0f} ms | "
+            f"{still.value:.0f} ms | {still_calm.value:.0f} ms | {shift.goal:.0f} ms | {marked(shift, 1)} |"
         )
     return lines
 
@@ -73,8 +74,8 @@ def process_fault_table(results: Results) -> list[str]:
             continue
         freeze, _, still, _, shift = (results.figures[f"{name}.{figure}"] for figure in _COLUMNS)
         rows.append(
-            f"| {fault.title} | {freeze.goal:.0f} ms | {_marked(freeze)} | {still.goal:.0f} ms | {_marked(still)} | "
-            f"{shift.goal:.0f} ms | {_marked(shift, 1)} |"
+            f"| {fault.title} | {freeze.goal:.0f} ms | {marked(freeze)} | {still.goal:.0f} ms | {marked(still)} | "
+            f"{shift.goal:.0f} ms | {marked(shift, 1)} |"
         )
     if not rows:
         return []
@@ -84,5 +85,6 @@ def process_fault_table(results: Results) -> list[str]:
     return [head, "|---|---|---|---|---|---|---|", *rows]
 
 
-def _marked(figure: Figure, digits: int = 0) -> str:
+def marked(figure: Figure, digits: int = 0) -> str:
+    """Its value in ms, and whether it misses its promise."""
     return f"{figure.value:.{digits}f} ms" + (" **missed**" if figure.missed else "")

@@ -6,6 +6,7 @@ Each fault has its own call through a `UdpRelay`: calm, bad, and calm again.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import time
@@ -31,6 +32,7 @@ __all__ = [
     "Phases",
     "ProcessFault",
     "judge",
+    "judge_moments",
     "run_fault",
     "run_process_fault",
 ]
@@ -95,7 +97,7 @@ class Phases:
 @dataclass(frozen=True, slots=True)
 class FaultMeasures:
     """Freezes are the longest times without a frame, stills those without a *new* one: a late model repeats its last.
-    A/V offsets are medians by arrival. All in ms.
+    A/V offsets are medians by arrival; latencies are None where nobody knows when a frame was spoken. All in ms.
     """
 
     freeze_before_ms: float
@@ -105,8 +107,8 @@ class FaultMeasures:
     fps: float
     av_before_ms: float
     av_after_ms: float
-    latency_before_ms: float
-    latency_after_ms: float
+    latency_before_ms: float | None
+    latency_after_ms: float | None
     to_server: Counts
     to_caller: Counts
 
@@ -207,21 +209,49 @@ def judge(measured: CallMeasures, began_ns: int, phases: Phases, counts: tuple[C
     """
     began_s = (began_ns - measured.first_ns) / 1e9
     at_s = measured.shown_s - began_s
+    found = judge_moments(
+        measured.came_s - began_s, at_s, phases, counts, offset_at_s=at_s, offset_ms=measured.av_offset_ms
+    )
     before, after = at_s < 0, at_s >= phases.bad_s + phases.recovery_s
-    if before.sum() < 2 or not after.any():
-        raise BenchError(f"{int(before.sum())} frames came before the fault and {int(after.sum())} after it: too few")
+    return dataclasses.replace(
+        found,
+        latency_before_ms=float(np.median(measured.latency_ms[before])),
+        latency_after_ms=float(np.median(measured.latency_ms[after])),
+    )
+
+
+def judge_moments(
+    came_s: NDArray[np.float64],
+    new_s: NDArray[np.float64],
+    phases: Phases,
+    counts: tuple[Counts, Counts],
+    *,
+    offset_at_s: NDArray[np.float64],
+    offset_ms: NDArray[np.float64],
+) -> FaultMeasures:
+    """The same from moments of frames, of new ones, and of A/V offsets; all count from the fault's beginning.
+
+    Raises:
+        BenchError: No frame, or no offset, came in one of the calm phases.
+    """
+    end_s = phases.bad_s + phases.recovery_s
+    frames = int((new_s < 0).sum()), int((new_s >= end_s).sum())
+    if frames[0] < 2 or not frames[1]:
+        raise BenchError(f"{frames[0]} frames came before the fault and {frames[1]} after it: too few")
+    before, after = offset_ms[offset_at_s < 0], offset_ms[offset_at_s >= end_s]
+    if not len(before) or not len(after):
+        raise BenchError("sound and picture cannot be compared before and after the fault")
     bad_until_s = phases.bad_s + _TAIL_S
-    came_s = measured.came_s - began_s
     return FaultMeasures(
         freeze_before_ms=_longest_ms(came_s, float("-inf"), 0.0),
         freeze_ms=_longest_ms(came_s, 0.0, bad_until_s),
-        still_before_ms=_longest_ms(at_s, float("-inf"), 0.0),
-        still_ms=_longest_ms(at_s, 0.0, bad_until_s),
-        fps=float(((at_s >= 0) & (at_s < phases.bad_s)).sum() / phases.bad_s),
-        av_before_ms=float(np.median(measured.av_offset_ms[before])),
-        av_after_ms=float(np.median(measured.av_offset_ms[after])),
-        latency_before_ms=float(np.median(measured.latency_ms[before])),
-        latency_after_ms=float(np.median(measured.latency_ms[after])),
+        still_before_ms=_longest_ms(new_s, float("-inf"), 0.0),
+        still_ms=_longest_ms(new_s, 0.0, bad_until_s),
+        fps=float(((new_s >= 0) & (new_s < phases.bad_s)).sum() / phases.bad_s),
+        av_before_ms=float(np.median(before)),
+        av_after_ms=float(np.median(after)),
+        latency_before_ms=None,
+        latency_after_ms=None,
         to_server=counts[0],
         to_caller=counts[1],
     )

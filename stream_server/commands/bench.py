@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_server.commands import bench_calls, bench_endurance
+from stream_server.commands import bench_calls, bench_compare, bench_endurance, bench_faults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ def pipeline(
     from model.results import new_results, write_results
 
     torch.set_num_threads(1)
-    figures = bench_pipeline(_new_encoder, seconds=seconds)
+    figures = bench_pipeline(new_encoder, seconds=seconds)
     for name, figure in figures.items():
         typer.echo(f"{name:40s} {figure.value:8.2f} {figure.unit}" + ("  MISSED" if figure.missed else ""))
     if json is not None:
@@ -44,7 +44,7 @@ def pipeline(
         )
 
 
-def _new_encoder(size: int) -> Callable[[NDArray[np.uint8]], object]:
+def new_encoder(size: int) -> Callable[[NDArray[np.uint8]], object]:
     """The server's own VP8 encoder at the bit rate of a call."""
     from itertools import count
 
@@ -63,5 +63,7 @@ def _new_encoder(size: int) -> Callable[[NDArray[np.uint8]], object]:
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
     bench_calls.register(app)
+    bench_faults.register(app)
     bench_endurance.register(app)
+    bench_compare.register(app)
     parent.add_typer(app, name="bench")

@@ -1,4 +1,4 @@
-"""`nerf-lipsync bench latency`, `load`, `whep` and `faults`: measurements that call a running server."""
+"""`nerf-lipsync bench latency`, `load` and `whep`: measurements that call a running server."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def latency(
     seconds: Annotated[float, typer.Option(min=3, help="length of the measurement after 3 s of settling")] = 60.0,
     size: Annotated[list[int] | None, typer.Option(help="our own server: picture size; give it more than once")] = None,
     steps: Steps = 2,
+    low_latency: Annotated[bool, typer.Option("--low-latency", help="our own server: short hops")] = False,
     json: Json = None,
     pipeline: Pipeline = None,
 ) -> None:
@@ -49,14 +50,16 @@ def latency(
     details: dict[str, JsonValue] = {}
     sizes = [None] if url is not None else list(size or [256])
     for one in sizes:
-        with own_server(url, one, "--steps", str(steps), pipeline=pipeline) as (at, _):
+        options = ("--steps", str(steps), *(["--low-latency"] if low_latency else []))
+        with own_server(url, one, *options, pipeline=pipeline) as (at, _):
             measured = asyncio.run(_one_call(at, token, voice, seconds))
         prefix = "" if len(sizes) == 1 else f"size_{one}."
-        figures |= call_figures(measured, prefix)
+        figures |= call_figures(measured, prefix, low_latency=low_latency)
         details[prefix or "call"] = call_details(measured)
     show(figures)
-    options = "".join(f" --size {one}" for one in sizes if one is not None) + ("" if url else f" --steps {steps}")
-    command = f"nerf-lipsync bench latency --seconds {seconds:g}" + options
+    command = f"nerf-lipsync bench latency --seconds {seconds:g}"
+    command += "".join(f" --size {one}" for one in sizes if one is not None) + ("" if url else f" --steps {steps}")
+    command += " --low-latency" if low_latency else ""
     write(json, figures, command, f"{voice_name(audio)}, one caller (aiortc); {SHARED}", details)
 
 
@@ -128,45 +131,6 @@ def whep(
     write(json, figures, f"nerf-lipsync bench whep URL --seconds {seconds:g}", data, details)
 
 
-def faults(
-    url: Annotated[str | None, typer.Option(help="server on this machine; one of our own if not given")] = None,
-    token: Token = None,
-    audio: Audio = None,
-    size: Annotated[int, typer.Option(help="our own server: picture size")] = 128,
-    steps: Steps = 1,
-    only: Annotated[list[str] | None, typer.Option("--fault", help="names of faults; all if not given")] = None,
-    json: Json = None,
-    pipeline: Pipeline = None,
-) -> None:
-    """Call over bad networks and with processes that stop: what freezes, does sound stay in place?"""
-    from stream_server.bench.caller import is_local
-    from stream_server.bench.errors import BenchError
-    from stream_server.bench.fault_report import fault_details, fault_figures
-    from stream_server.bench.faults import FAULTS, PROCESS_FAULTS, run_fault, run_process_fault
-
-    known = [*FAULTS, *PROCESS_FAULTS]
-    names = list(only or (known if url is None else FAULTS))
-    if unknown := [name for name in names if name not in known]:
-        raise BenchError(f"no such fault: {unknown[0]}; there are {', '.join(known)}")
-    if url is not None and not is_local(url):
-        raise BenchError(f"the bad network is made on this machine, so the server must be here too, got {url}")
-    voice, found = voice_of(audio), {}
-    with own_server(url, size, "--steps", str(steps), pipeline=pipeline) as (at, pid):
-        for name in names:
-            if name in FAULTS:
-                run = run_fault(at, voice, FAULTS[name].impairment, token=token)
-            elif pid is None:
-                raise BenchError(f"{name} stops processes: only of a server of our own (without --url)")
-            else:
-                run = run_process_fault(at, voice, name, server_pid=pid, token=token)
-            found[name] = asyncio.run(run)
-    figures = fault_figures(found)
-    show(figures)
-    command = "nerf-lipsync bench faults" + ("" if url else f" --size {size} --steps {steps}")
-    command += "".join(f" --fault {name}" for name in only or [])
-    write(json, figures, command, f"{voice_name(audio)}, one caller (aiortc); {SHARED}", fault_details(found))
-
-
 async def _one_call(url: str, token: str | None, voice: NDArray[np.int16], seconds: float) -> CallMeasures:
     from stream_server.bench.caller import Caller
     from stream_server.bench.latency import talk_and_measure
@@ -228,5 +192,5 @@ def write(json: Path | None, figures: dict[str, Figure], command: str, data: str
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group `bench`."""
-    for command in (latency, load, whep, faults):
+    for command in (latency, load, whep):
         app.command()(command)

@@ -28,6 +28,9 @@ def serve(
     steps: Annotated[int, typer.Option(help="sampler steps per hop")] = 2,
     threads: Annotated[int, typer.Option(help="threads of the renderer")] = 1,
     temperature: Annotated[float, typer.Option(help="0: the mean motion; 1: a sample")] = 0.0,
+    low_latency: Annotated[
+        bool, typer.Option("--low-latency", help="hops of 40 ms and as much look-ahead: 80 ms sooner, lips worse")
+    ] = False,
     timecode: Annotated[bool, typer.Option("--timecode", help="draw each frame's media position")] = False,
     token: Annotated[str | None, typer.Option(envvar="NERF_LIPSYNC_TOKEN", help="needed beyond loopback")] = None,
     max_sessions: Annotated[int, typer.Option(help="places; 0: as many as this machine is measured to hold")] = 0,
@@ -111,6 +114,7 @@ def serve(
         steps=steps,
         threads=threads,
         temperature=temperature,
+        low_latency=low_latency,
         timecode=timecode,
         token=token,
         max_sessions=max_sessions,

@@ -141,6 +141,7 @@ def _load_avatar(config: ServerConfig, folder: Path) -> tuple[PipelineLike, floa
             backend=config.backend,
             marks=marks,
             consent_policy=policy,
+            low_latency=config.low_latency,
         )
         return loaded
 
