@@ -34,7 +34,7 @@ def changes(baseline: Mapping[str, Figure], now: Mapping[str, Figure]) -> list[C
         found.append(Change(name, then, value, worse))
     if not found:
         raise BenchError("none of the baseline's ratios was measured here: make one with --write")
-    return sorted(found, key=lambda change: -change.worse)
+    return sorted(found, key=lambda change: (-change.worse, change.name))
 
 
 def table(found: list[Change], missing: list[str], tolerance: float) -> list[str]:
