@@ -113,7 +113,7 @@ def judge_browser(
 
 def browser_fault_figures(found: Mapping[str, FaultMeasures]) -> dict[str, Figure]:
     """Figures `browser.FAULT.name`."""
-    figures = {}
+    figures: dict[str, Figure] = {}
     for name, measured in found.items():
         promise = FAULTS[name].most_freeze_ms + MOST_BROWSER_MS
         shift = measured.shift_ms
