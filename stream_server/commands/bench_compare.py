@@ -42,7 +42,7 @@ def _measure(seconds: float, *, call: bool) -> dict[str, Figure]:
     import torch
 
     from stream_server.bench.ratios import call_ratios, ear_ratios, kernel_ratios, pipeline_ratios
-    from stream_server.commands.bench import new_encoder
+    from stream_server.commands.bench_encoder import new_encoder
 
     torch.set_num_threads(1)
     figures = kernel_ratios(_ROUNDS) | ear_ratios(_ROUNDS) | pipeline_ratios(new_encoder, seconds)
