@@ -29,7 +29,7 @@ from model.results import Figure, new_results, write_results
 from model.speech_to_motion import SpeechToMotion
 from model.training.motion_targets import load_motion
 
-TIMINGS = ((2, 2), (2, 1), (2, 0), (1, 1), (1, 0))
+TIMINGS = ((2, 2), (2, 0), (1, 1), (1, 0))
 """Frames a hop, and of look-ahead; the first is what the network was trained with."""
 METRICS = (
     "opening_r",

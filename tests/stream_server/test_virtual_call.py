@@ -107,3 +107,13 @@ def test_a_model_that_is_too_slow_for_a_while_begins_anew() -> None:
     assert record.longest_still_ms(4.0, 9.0) <= 640.0  # the hops that were given up
     assert record.longest_still_ms(END_S - 4, END_S) <= 45.0
     check_sound(record)
+
+
+def test_short_hops_are_served_eighty_milliseconds_sooner() -> None:
+    calm = packets(Impairment(), end_s=8.0)
+    usual, _ = run_call(calm, seconds=8.0, step_ms=lambda _: 20.0)
+    sooner, session = run_call(calm, seconds=8.0, step_ms=lambda _: 20.0, low_latency=True)
+    assert session.algorithmic_ms == 60.0
+    assert usual.latency_ms(4.0, 8.0) - sooner.latency_ms(4.0, 8.0) == pytest.approx(80.0, abs=12.0)
+    assert sooner.longest_still_ms(4.0, 8.0) <= 45.0
+    check_sound(sooner)

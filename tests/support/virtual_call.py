@@ -27,9 +27,6 @@ from tests.support.virtual_time import VirtualLoop, run_virtually
 
 AVATAR = {
     "fps": 25,
-    "hop_frames": 2,
-    "hop_samples": 1280,
-    "lookahead_frames": 2,
     "step_ms": 30.0,
     "size": 64,
     "name": "virtual",
@@ -41,8 +38,10 @@ _IMAGE = np.zeros((6, 4), np.uint8)
 class ScriptedEngine:
     """Answers hops one after the other; each takes what `step_ms` says for the moment (s) it begins."""
 
-    def __init__(self, step_ms: Callable[[float], float]) -> None:
-        self.avatar: dict[str, Any] | None = dict(AVATAR)
+    def __init__(self, step_ms: Callable[[float], float], *, hop_frames: int = 2, lookahead_frames: int = 2) -> None:
+        cut = {"hop_frames": hop_frames, "lookahead_frames": lookahead_frames, "hop_samples": 640 * hop_frames}
+        self.avatar: dict[str, Any] | None = AVATAR | cut
+        self._hop_frames, self._lookahead_frames = hop_frames, lookahead_frames
         self._step_ms = step_ms
         self._free_s = 0.0
         self._ports: dict[str, StreamPort] = {}
@@ -62,7 +61,7 @@ class ScriptedEngine:
         self._ports.pop(session, None)
 
     def submit(self, session: str, generation: int, hop: int, samples: NDArray[np.float32]) -> bool:
-        assert samples.shape == (AVATAR["hop_samples"],)
+        assert samples.shape == (640 * self._hop_frames,)
         if not self.free_slots:
             return False
         self.free_slots -= 1
@@ -80,8 +79,9 @@ class ScriptedEngine:
             return
         now_ns = round(asyncio.get_running_loop().time() * 1e9)
         first_hop = self._begins[session][1]
-        first = max(2 * hop - 2, 2 * first_hop)
-        count = max(0, 2 * hop - first)
+        end = (hop + 1) * self._hop_frames - self._lookahead_frames
+        first = max(end - self._hop_frames, first_hop * self._hop_frames)
+        count = max(0, end - first)
         indices = np.arange(first, first + count, dtype=np.float32)
         port.on_result(
             HopResult(
@@ -139,13 +139,15 @@ def run_call(
     *,
     seconds: float,
     step_ms: Callable[[float], float] = lambda _: 30.0,
+    low_latency: bool = False,
 ) -> tuple[Record, AvatarSession]:
     """A session that gets packet `number` at each moment (s); moments rise."""
 
     async def call() -> tuple[Record, AvatarSession]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        engine = ScriptedEngine(step_ms)
+        cut = {"hop_frames": 1, "lookahead_frames": 1} if low_latency else {}
+        engine = ScriptedEngine(step_ms, **cut)
         session = AvatarSession(
             "virtual",
             engine,  # type: ignore[arg-type]
