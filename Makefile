@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: serve test nightly fuzz evaluate lint types contracts format fresh bootstrap sbom
+.PHONY: serve test nightly fuzz bench evaluate lint types contracts format fresh bootstrap sbom
 
 bootstrap:
 	@scripts/bootstrap.sh
@@ -22,6 +22,10 @@ nightly: bootstrap
 # Ten minutes for each thing that reads what others send; what fails is kept in tests/data/fuzz.
 fuzz: bootstrap
 	FUZZ_SECONDS=600 $(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+# A minute: kernels, pipeline and a call, as ratios against benchmarks/results/baseline_ratios.json; fails when worse.
+bench: bootstrap
+	$(BIN)/nerf-lipsync bench compare $(ARGS)
 
 lint: bootstrap
 	$(BIN)/ruff check .

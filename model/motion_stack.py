@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.diffusion.generator import MotionGenerator
+from model.diffusion.generator import MotionGenerator, StreamTiming
 from model.diffusion.unet import TemporalUNet, UNetConfig
 from model.errors import CheckpointBindingError
 from model.motion.space import load_motion_space
@@ -50,15 +50,17 @@ def load_motion_stack(
     temperature: float = 0.0,
     device: torch.device | None = None,
     precision: Precision | None = None,
+    timing: StreamTiming | None = None,
 ) -> MotionStack:
     """Load encoder, VAE and U-Net from one folder.
 
     `whisper` is the checkpoint of the Whisper that the folder's speech heads were trained on, if they were;
-    `device` is the encoder's (the CPU if not given), `precision` too (that device's best).
+    `device` is the encoder's (the CPU if not given), `precision` too (that device's best). `timing` None: as trained.
 
     Raises:
         CheckpointBindingError: The U-Net was trained with another encoder, VAE or motion space, or the speech heads on
             another Whisper.
+        ConfigError: The network cannot be cut so.
         ModelError: A file is missing or damaged.
     """
     speech = load_speech(folder / SPEECH_FILE, whisper=whisper, device=device, precision=precision)
@@ -69,13 +71,12 @@ def load_motion_stack(
     vae_model.load_state_dict(vae.tensors)
     unet = TemporalUNet(motion.config)
     unet.load_state_dict(_single(motion.tensors))
-    features = SpeechFeatures(
-        speech.model, hop_frames=motion.config.hop_frames, lookahead_frames=motion.config.lookahead_frames
-    )
+    cut = motion.config if timing is None else timing.apply(motion.config)
+    features = SpeechFeatures(speech.model, hop_frames=cut.hop_frames, lookahead_frames=cut.lookahead_frames)
     features.warm_up()
     with torch.inference_mode():
         rest = vae_model.eval().encode(torch.zeros(1, 8, 32))[0, -1].clone()
-    generator = MotionGenerator(unet, rest, num_steps=num_steps, temperature=temperature)
+    generator = MotionGenerator(unet, rest, num_steps=num_steps, temperature=temperature, timing=timing)
     return MotionStack(features, generator, vae_model, motion.metadata.get("view_bias", ""))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kernels.backend import Backend
 from model.avatar import load_avatar
+from model.diffusion.generator import LOW_LATENCY
 from model.errors import InputError
 from model.motion.head_motion import HeadMotion, HeadMotionState
 from model.motion.idle import IdleMotion
@@ -96,12 +97,14 @@ class AvatarPipeline:
         device: torch.device | None = None,
         marks: MarkSettings | None = None,
         consent_policy: ConsentPolicy | None = None,
+        low_latency: bool = False,
     ) -> AvatarPipeline:
         """Load the models of a folder (None: the shipped ones) and an avatar folder (None: the default avatar).
 
         `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on `device`
         (None: on a GPU if there is one). `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
         With `upscale` heads are rendered at half the size and enlarged by a network (trained for 512 px).
+        `low_latency` gives hops of one frame with one of look-ahead: 60 ms of algorithmic delay in the place of 140.
         Frames are marked as `marks` says; with None, for measurements of the bare picture, they are not.
 
         Raises:
@@ -115,6 +118,7 @@ class AvatarPipeline:
             smoothing=smoothing,
             num_views=views,
             device=device or best_device(),
+            timing=LOW_LATENCY if low_latency else None,
         )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash, policy=consent_policy)
         renderer = AvatarRenderer(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.diffusion.generator import MotionGenerator, MotionState
+from model.diffusion.generator import MotionGenerator, MotionState, StreamTiming
 from model.diffusion.multi_view import MultiViewMotion
 from model.motion.rest_pose import rest_pose
 from model.motion.smoothing import Smoother, SmoothingConfig, SmoothingState
@@ -66,11 +66,13 @@ class SpeechToMotion:
         smoothing: float = 1.0,
         num_views: int = 1,
         device: torch.device | None = None,
+        timing: StreamTiming | None = None,
     ) -> SpeechToMotion:
         """Load the models of one folder, and voice activity; the arguments are those of `load_motion_stack`.
 
         `smoothing` is 0 (off) to 1, so much that the hops of the mean motion join as evenly as frames do inside them.
-        `num_views` 3 or 5 aggregates motion over so many head poses.
+        `num_views` 3 or 5 aggregates motion over so many head poses. `timing` cuts the stream in another way than the
+        network was trained with (`LOW_LATENCY`).
 
         Raises:
             ModelError: A file is missing or damaged, or made for other weights.
@@ -78,7 +80,9 @@ class SpeechToMotion:
         """
         space = load_motion_space()
         smoother = Smoother(space, SmoothingConfig(strength=smoothing))
-        stack = load_motion_stack(folder, whisper=whisper, num_steps=num_steps, temperature=temperature, device=device)
+        stack = load_motion_stack(
+            folder, whisper=whisper, num_steps=num_steps, temperature=temperature, device=device, timing=timing
+        )
         drive = cls(stack, load_voice_activity(), smoother=smoother, views=_views(stack, space, num_views))
         return replace(drive, rest_motion=silent_motion(drive, space))
 
@@ -165,7 +169,8 @@ def silent_motion(drive: SpeechToMotion, space: MotionSpace) -> Array:
     """Rest pose (32,) to which a model settles that hears nothing: gate open, temperature 0."""
     listening = replace(drive, gate=ALWAYS_OPEN, smoother=None)
     g = drive.stack.generator
-    calm = MotionGenerator(g.unet, g.rest_latent, num_steps=g.num_steps, temperature=0.0)
+    cut = StreamTiming(hop_frames=g.config.hop_frames, lookahead_frames=g.config.lookahead_frames)
+    calm = MotionGenerator(g.unet, g.rest_latent, num_steps=g.num_steps, temperature=0.0, timing=cut)
     state, silence = listening.new_state(0), np.zeros(drive.hop_samples, np.float32)
     latents = features = listening.features([state])
     for _ in range(-(-round(REST_SECONDS * SAMPLE_RATE) // drive.hop_samples)):

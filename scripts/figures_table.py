@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from model.results import Figure, Results, read_results  # noqa: E402  (the path is set above)
-from stream_server.bench.fault_report import fault_table  # noqa: E402
+from stream_server.bench.browser_faults import browser_fault_table  # noqa: E402
+from stream_server.bench.fault_report import fault_table, process_fault_table  # noqa: E402
 
 BEGIN = "<!-- figures: made from benchmarks/results by scripts/figures_table.py -->"
 END = "<!-- end figures -->"
@@ -131,12 +132,32 @@ def _readme(results: dict[str, Results]) -> str:
 
 
 def _promises(results: dict[str, Results]) -> str:
-    if "faults" not in results:
-        return ""
-    faults = results["faults"]
-    return "\n".join(
-        [*fault_table(faults), "", f"`{faults.command}` at {faults.commit}, {faults.date}; {faults.data}."]
-    )
+    """Faults, then what only long runs show."""
+    parts = []
+    if "faults" in results:
+        faults = results["faults"]
+        tables = (fault_table(faults), process_fault_table(faults), browser_fault_table(faults))
+        parts += ["\n".join(table) for table in tables if table] + [_about(faults)]
+    for name in ("soak", "virtual_day"):
+        if name in results:
+            parts += ["\n".join(_promised(results[name])), _about(results[name])]
+    return "\n\n".join(parts)
+
+
+def _about(result: Results) -> str:
+    return f"`{result.command}` at {result.commit}, {result.date}; {result.data}."
+
+
+def _promised(result: Results) -> list[str]:
+    lines = ["| figure | promised | measured |", "|---|---|---|"]
+    for name, figure in result.figures.items():
+        if figure.goal is not None:
+            limit = "at least" if figure.better == "higher" else "at most"
+            missed = " **missed**" if figure.missed else ""
+            interval = "" if figure.interval is None else f" ({figure.interval[0]:.2g} .. {figure.interval[1]:.2g})"
+            value = f"{_value(figure)}{interval}{missed}"
+            lines.append(f"| {name.replace('_', ' ')} | {limit} {figure.goal:g} {figure.unit} | {value} |")
+    return lines
 
 
 def _all(results: dict[str, Results]) -> str:

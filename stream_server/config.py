@@ -58,6 +58,7 @@ class ServerConfig:
     steps: int = 2
     threads: int = 1
     temperature: float = 0.0
+    low_latency: bool = False
     backend: str = "auto"
     instruction_set: str = "auto"
     device: str = "auto"

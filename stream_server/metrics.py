@@ -30,6 +30,7 @@ class SessionCounters:
     hops_dropped: int = 0
     frames_received: int = 0
     frames_sent: int = 0
+    frames_late: int = 0
     frames_repeated: int = 0
     frames_dropped: int = 0
     audio_missing: int = 0

@@ -37,6 +37,8 @@ _STEP = 8  # lags are searched at 6 kHz
 _LEAST_R_LEVELS = 0.9
 _LEAST_R_SOUND = 0.5
 _WINDOW_BLOCKS = 75
+_LEAST_BLOCKS = 25
+_LEAST_ENERGY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -98,18 +100,22 @@ def position_offsets(heard_db: dict[int, float], sent_db: Array, guess: int, *, 
 
 
 def _best_offset(blocks: NDArray[np.int64], heard: Array, sent: Array, guess: int, reach: int) -> int | None:
+    """The offset whose overlap correlates best (Pearson); None if none does well enough."""
     if np.ptp(heard) < 6.0:  # silence says nothing
         return None
-    best = (_LEAST_R_LEVELS, 0, False)
-    for offset in range(guess - reach, guess + reach + 1):
-        packets = blocks - offset
-        inside = (packets >= 0) & (packets < len(sent))
-        if inside.sum() < 25:
-            continue
-        x, y = heard[inside], sent[packets[inside]]
-        if np.ptp(x) > 0 and np.ptp(y) > 0:
-            best = max(best, (float(np.corrcoef(x, y)[0, 1]), offset, True))
-    return best[1] if best[2] else None
+    offsets = np.arange(guess - reach, guess + reach + 1)
+    packets = blocks[None, :] - offsets[:, None]
+    inside = (packets >= 0) & (packets < len(sent))
+    count = np.maximum(inside.sum(1, keepdims=True), 1)
+    x = np.where(inside, heard[None, :], 0.0)
+    y = np.where(inside, sent[np.clip(packets, 0, len(sent) - 1)], 0.0)
+    x = np.where(inside, x - x.sum(1, keepdims=True) / count, 0.0)
+    y = np.where(inside, y - y.sum(1, keepdims=True) / count, 0.0)
+    energy = (x**2).sum(1) * (y**2).sum(1)
+    usable = (count[:, 0] >= _LEAST_BLOCKS) & (energy > _LEAST_ENERGY)
+    r = np.where(usable, (x * y).sum(1) / np.sqrt(np.maximum(energy, _LEAST_ENERGY)), -1.0)
+    best = int(r.argmax())
+    return int(offsets[best]) if r[best] > _LEAST_R_LEVELS else None
 
 
 def decode_sound(

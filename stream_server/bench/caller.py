@@ -26,7 +26,7 @@ from stream_server.events import ErrorEvent, Event, decode
 from stream_server.media.timecode import decode_timecode
 from stream_server.worker import aiortc_bridge
 
-__all__ = ["Caller", "PictureStream", "SeenFrame", "is_local"]
+__all__ = ["Caller", "PictureStream", "SeenFrame", "is_local", "receiver_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,25 @@ class PictureStream:
         seen = SeenFrame(timestamp, max(came_ns, before_ns), code, frame.width, frame.height)
         self.frames.append(seen)
         return seen
+
+    def watch(self, track: MediaStreamTrack, on_frame: Callable[[], None]) -> list[asyncio.Task[None]]:
+        """Take all frames of the track, and ask again for packets that are missing, until the tasks are cancelled."""
+
+        async def take_all() -> None:
+            with contextlib.suppress(MediaStreamError):
+                while True:
+                    frame = await track.recv()
+                    assert isinstance(frame, VideoFrame)
+                    self.take(frame)
+                    on_frame()
+
+        return [asyncio.create_task(take_all()), asyncio.create_task(self.tap.keep_asking())]
+
+
+def receiver_of(connection: RTCPeerConnection, track: MediaStreamTrack) -> RTCRtpReceiver:
+    """The receiver that a track's packets come in by."""
+    receivers = [transceiver.receiver for transceiver in connection.getTransceivers()]
+    return next(receiver for receiver in receivers if receiver.track is track)
 
 
 def is_local(url: str) -> bool:
@@ -187,23 +206,10 @@ class Caller:
             self._changed.set()
 
     def _on_track(self, track: MediaStreamTrack) -> None:
-        receiver = self._receiver(track)
+        receiver = receiver_of(self._connection, track)
         self.reports[track.kind] = tap_reports(receiver)
         if track.kind == "audio":
             self.sound = SoundTap(receiver)
         else:
             self.pictures = PictureStream(VideoTap(receiver))
-            self._tasks.append(asyncio.create_task(self._watch(track, self.pictures)))
-            self._tasks.append(asyncio.create_task(self.pictures.tap.keep_asking()))
-
-    def _receiver(self, track: MediaStreamTrack) -> RTCRtpReceiver:
-        receivers = [transceiver.receiver for transceiver in self._connection.getTransceivers()]
-        return next(receiver for receiver in receivers if receiver.track is track)
-
-    async def _watch(self, track: MediaStreamTrack, pictures: PictureStream) -> None:
-        with contextlib.suppress(MediaStreamError):
-            while True:
-                frame = await track.recv()
-                assert isinstance(frame, VideoFrame)
-                pictures.take(frame)
-                self._changed.set()
+            self._tasks += self.pictures.watch(track, self._changed.set)

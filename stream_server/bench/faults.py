@@ -1,11 +1,16 @@
-"""A call over a bad network: what freezes, and whether sound and picture find together again.
+"""A call over a bad network, or with processes that stop: what freezes, and do sound and picture find together again?
 
 Each fault has its own call through a `UdpRelay`: calm, bad, and calm again.
 """
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import os
+import signal
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +19,23 @@ from numpy.typing import NDArray
 from stream_server.bench.caller import Caller
 from stream_server.bench.errors import BenchError
 from stream_server.bench.latency import CallMeasures, measure_call
+from stream_server.bench.process_usage import process_usages
 from stream_server.bench.udp_relay import Counts, Impairment, UdpRelay
 from stream_server.bench.voice import Microphone
 
-__all__ = ["FAULTS", "MOST_SHIFT_MS", "Fault", "FaultMeasures", "Phases", "judge", "run_fault"]
+__all__ = [
+    "FAULTS",
+    "MOST_SHIFT_MS",
+    "PROCESS_FAULTS",
+    "Fault",
+    "FaultMeasures",
+    "Phases",
+    "ProcessFault",
+    "judge",
+    "judge_moments",
+    "run_fault",
+    "run_process_fault",
+]
 
 MOST_SHIFT_MS = 10.0
 """Sound against picture, after a fault and before it: promised to differ by no more (medians)."""
@@ -48,6 +66,25 @@ FAULTS = {
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessFault:
+    """A process that stops, and what is promised: the longest time without a frame, and without a new one."""
+
+    title: str
+    most_freeze_ms: float
+    most_still_ms: float
+    bad_s: float
+
+
+_PAUSE_S = 2.0
+PROCESS_FAULTS = {
+    "engine_pause": ProcessFault("the engine stands still for 2 s", 200.0, 3000.0, 10.0),
+    "engine_kill": ProcessFault("the engine is killed", 200.0, 15_000.0, 25.0),
+    "caller_freeze": ProcessFault("the caller stands still for 2 s", 2450.0, 2700.0, 10.0),
+}
+"""By name, on one machine. An engine that is started again loads its model anew; the caller hears itself meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
 class Phases:
     """Seconds of a fault's call: calm, bad, time to recover (not judged), calm."""
 
@@ -60,7 +97,7 @@ class Phases:
 @dataclass(frozen=True, slots=True)
 class FaultMeasures:
     """Freezes are the longest times without a frame, stills those without a *new* one: a late model repeats its last.
-    A/V offsets are medians by arrival. All in ms.
+    A/V offsets are medians by arrival; latencies are None where nobody knows when a frame was spoken. All in ms.
     """
 
     freeze_before_ms: float
@@ -70,8 +107,8 @@ class FaultMeasures:
     fps: float
     av_before_ms: float
     av_after_ms: float
-    latency_before_ms: float
-    latency_after_ms: float
+    latency_before_ms: float | None
+    latency_after_ms: float | None
     to_server: Counts
     to_caller: Counts
 
@@ -90,12 +127,59 @@ async def run_fault(
     phases: Phases | None = None,
     seed: int = 0,
 ) -> FaultMeasures:
-    """One call to a server on this machine.
+    """One call to a server on this machine, over a bad network.
 
     Raises:
         BenchError: The call ended or cannot be measured.
     """
-    phases = phases or Phases()
+
+    async def begin(relay: UdpRelay) -> None:
+        relay.impair(impairment)
+
+    return await _call(url, voice, begin, phases or Phases(), token, seed)
+
+
+async def run_process_fault(
+    url: str, voice: NDArray[np.int16], name: str, *, server_pid: int, token: str | None = None
+) -> FaultMeasures:
+    """One call to the server whose first process is `server_pid`, with one of `PROCESS_FAULTS`.
+
+    Raises:
+        BenchError: The call ended or cannot be measured, or the server has no engine.
+    """
+
+    async def begin(_relay: UdpRelay) -> None:
+        if name == "caller_freeze":
+            time.sleep(_PAUSE_S)  # noqa: ASYNC251 - the caller is this process: its loop stands still
+            return
+        engine = _engine_of(server_pid)
+        if name == "engine_kill":
+            os.kill(engine, signal.SIGKILL)
+            return
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(_PAUSE_S)
+        finally:
+            os.kill(engine, signal.SIGCONT)
+
+    return await _call(url, voice, begin, Phases(bad_s=PROCESS_FAULTS[name].bad_s), token, 0)
+
+
+def _engine_of(server_pid: int) -> int:
+    for one in process_usages(server_pid):
+        if one.role == "engine":
+            return one.pid
+    raise BenchError(f"process {server_pid} has no engine: is it the server's first process?")
+
+
+async def _call(
+    url: str,
+    voice: NDArray[np.int16],
+    begin: Callable[[UdpRelay], Awaitable[None]],
+    phases: Phases,
+    token: str | None,
+    seed: int,
+) -> FaultMeasures:
     relay = UdpRelay(seed=seed)
     await relay.open()
     try:
@@ -105,9 +189,10 @@ async def run_fault(
             await caller.call()
             await caller.first_frame()
             await caller.listen(_SETTLE_S + phases.before_s)
+            relay.impair(Impairment())  # counts begin
             began_ns = time.monotonic_ns()
-            relay.impair(impairment)
-            await caller.listen(phases.bad_s)
+            await begin(relay)
+            await caller.listen(phases.bad_s - (time.monotonic_ns() - began_ns) / 1e9)
             counts = relay.impair(Impairment())
             await caller.listen(phases.recovery_s + phases.after_s)
             measured = measure_call(caller, settle_s=_SETTLE_S)
@@ -124,21 +209,49 @@ def judge(measured: CallMeasures, began_ns: int, phases: Phases, counts: tuple[C
     """
     began_s = (began_ns - measured.first_ns) / 1e9
     at_s = measured.shown_s - began_s
+    found = judge_moments(
+        measured.came_s - began_s, at_s, phases, counts, offset_at_s=at_s, offset_ms=measured.av_offset_ms
+    )
     before, after = at_s < 0, at_s >= phases.bad_s + phases.recovery_s
-    if before.sum() < 2 or not after.any():
-        raise BenchError(f"{int(before.sum())} frames came before the fault and {int(after.sum())} after it: too few")
+    return dataclasses.replace(
+        found,
+        latency_before_ms=float(np.median(measured.latency_ms[before])),
+        latency_after_ms=float(np.median(measured.latency_ms[after])),
+    )
+
+
+def judge_moments(
+    came_s: NDArray[np.float64],
+    new_s: NDArray[np.float64],
+    phases: Phases,
+    counts: tuple[Counts, Counts],
+    *,
+    offset_at_s: NDArray[np.float64],
+    offset_ms: NDArray[np.float64],
+) -> FaultMeasures:
+    """The same from moments of frames, of new ones, and of A/V offsets; all count from the fault's beginning.
+
+    Raises:
+        BenchError: No frame, or no offset, came in one of the calm phases.
+    """
+    end_s = phases.bad_s + phases.recovery_s
+    frames = int((new_s < 0).sum()), int((new_s >= end_s).sum())
+    if frames[0] < 2 or not frames[1]:
+        raise BenchError(f"{frames[0]} frames came before the fault and {frames[1]} after it: too few")
+    before, after = offset_ms[offset_at_s < 0], offset_ms[offset_at_s >= end_s]
+    if not len(before) or not len(after):
+        raise BenchError("sound and picture cannot be compared before and after the fault")
     bad_until_s = phases.bad_s + _TAIL_S
-    came_s = measured.came_s - began_s
     return FaultMeasures(
         freeze_before_ms=_longest_ms(came_s, float("-inf"), 0.0),
         freeze_ms=_longest_ms(came_s, 0.0, bad_until_s),
-        still_before_ms=_longest_ms(at_s, float("-inf"), 0.0),
-        still_ms=_longest_ms(at_s, 0.0, bad_until_s),
-        fps=float(((at_s >= 0) & (at_s < phases.bad_s)).sum() / phases.bad_s),
-        av_before_ms=float(np.median(measured.av_offset_ms[before])),
-        av_after_ms=float(np.median(measured.av_offset_ms[after])),
-        latency_before_ms=float(np.median(measured.latency_ms[before])),
-        latency_after_ms=float(np.median(measured.latency_ms[after])),
+        still_before_ms=_longest_ms(new_s, float("-inf"), 0.0),
+        still_ms=_longest_ms(new_s, 0.0, bad_until_s),
+        fps=float(((new_s >= 0) & (new_s < phases.bad_s)).sum() / phases.bad_s),
+        av_before_ms=float(np.median(before)),
+        av_after_ms=float(np.median(after)),
+        latency_before_ms=None,
+        latency_after_ms=None,
         to_server=counts[0],
         to_caller=counts[1],
     )

@@ -18,7 +18,7 @@ from stream_server.bench.errors import BenchError
 from stream_server.bench.process_usage import TreeUsage, tree_usage
 from stream_server.bench.statistics import gaps_ms, jain_index
 
-__all__ = ["MOST_INTERVAL_MS", "Level", "LoadRun", "measure_load"]
+__all__ = ["MOST_INTERVAL_MS", "CallerProcess", "Level", "LoadRun", "measure_load"]
 
 MOST_INTERVAL_MS = 50.0
 """By default a level holds while the 95th percentile of every caller's intervals between new frames is at most this."""
@@ -89,9 +89,9 @@ async def measure_load(
     """
     levels: list[Level] = []
     async with contextlib.AsyncExitStack() as stack:
-        callers: list[_Session] = []
+        callers: list[CallerProcess] = []
         while len(callers) < most:
-            caller = await stack.enter_async_context(_Session(url, voice, token))
+            caller = await stack.enter_async_context(CallerProcess(url, voice, token))
             greeting = await caller.answer()
             if "refused" in greeting:
                 return LoadRun(levels, int(greeting["refused"]), greeting["retry_after_s"])
@@ -103,7 +103,7 @@ async def measure_load(
     return LoadRun(levels)
 
 
-async def _hold(callers: list[_Session], hold_s: float, first_frame_s: float, server_pid: int | None) -> Level:
+async def _hold(callers: list[CallerProcess], hold_s: float, first_frame_s: float, server_pid: int | None) -> Level:
     await asyncio.sleep(_SETTLE_S)
     await asyncio.gather(*(caller.measure() for caller in callers))
     before = None if server_pid is None else tree_usage(server_pid)
@@ -135,14 +135,14 @@ def _cores(before: TreeUsage, after: TreeUsage, elapsed_s: float) -> float:
     return max(0.0, after.cpu_s - before.cpu_s) / elapsed_s
 
 
-class _Session:
+class CallerProcess:
     """A caller's process."""
 
     def __init__(self, url: str, voice: Path, token: str | None) -> None:
         self._settings = {"url": url, "voice": str(voice.resolve()), "token": token}
         self._process: asyncio.subprocess.Process | None = None
 
-    async def __aenter__(self) -> _Session:
+    async def __aenter__(self) -> CallerProcess:
         command = (sys.executable, "-m", "stream_server.bench.load_session")
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=1 << 22)
@@ -159,6 +159,12 @@ class _Session:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """Of the caller's process."""
+        assert self._process is not None
+        return self._process.pid
 
     async def measure(self) -> dict[str, Any]:
         """What came since the last question."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stream_server.bench.errors import BenchError
 
-__all__ = ["TreeUsage", "descendants", "tree_usage"]
+__all__ = ["ProcessUsage", "TreeUsage", "descendants", "process_usages", "tree_usage"]
 
 _PROC = Path("/proc")
 _PARENT, _USER, _SYSTEM = 1, 11, 12  # places after the name in /proc/PID/stat, from 0
@@ -21,6 +21,42 @@ class TreeUsage:
     processes: int
     cpu_s: float
     memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUsage:
+    """One process: `role` is the last part of the module or program it runs. Memory is what it wrote itself and its
+    part of shared memory: pages of mapped files come and go, and count less the more processes map them."""
+
+    role: str
+    pid: int
+    cpu_s: float
+    memory_bytes: int
+    descriptors: int
+    threads: int
+
+
+def process_usages(pid: int) -> list[ProcessUsage]:
+    """`pid` and its descendants one by one, in order of their numbers.
+
+    Raises:
+        BenchError: There is no such process.
+    """
+    found = []
+    for one in sorted(descendants(pid)):
+        try:
+            words = (_PROC / str(one) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            descriptors = len(os.listdir(_PROC / str(one) / "fd"))
+            threads = len(os.listdir(_PROC / str(one) / "task"))
+        except OSError:  # it ended meanwhile
+            continue
+        fields = _stat(one)
+        ticks = int(fields[_USER]) + int(fields[_SYSTEM]) if fields else 0
+        module = words[words.index("-m") + 1] if "-m" in words[:-1] else words[0].rpartition("/")[2]
+        role = module.rpartition(".")[2]
+        cpu_s = ticks / os.sysconf("SC_CLK_TCK")
+        found.append(ProcessUsage(role, one, cpu_s, _memory_bytes(one, "Pss_Anon", "Pss_Shmem"), descriptors, threads))
+    return found
 
 
 def tree_usage(pid: int) -> TreeUsage:
@@ -62,9 +98,11 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _memory_bytes(pid: int) -> int:
+def _memory_bytes(pid: int, *names: str) -> int:
+    """Sum of these lines of smaps_rollup, by default of all memory (PSS)."""
     try:
         lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
     except OSError:  # ended, or another user's
         return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    wanted = names or ("Pss",)
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.partition(":")[0] in wanted)

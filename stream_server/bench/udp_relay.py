@@ -138,6 +138,11 @@ class UdpRelay:
             self._ends.append(end)
         self.impair(Impairment())
 
+    @property
+    def addresses(self) -> tuple[Address, Address]:
+        """What the caller sends to, and what the server does."""
+        return self._ends[0].address, self._ends[1].address
+
     def close(self) -> None:
         """Release the sockets; idempotent. Packets on their way are lost."""
         for end in self._ends:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from av import VideoFrame
 
-from stream_server.bench.caller import PictureStream, is_local
+from stream_server.bench.caller import PictureStream, is_local, receiver_of
 from stream_server.bench.errors import BenchError
 from stream_server.bench.signalling import delete, post
 from stream_server.bench.statistics import gaps_ms
@@ -117,19 +116,8 @@ class _Viewer:
         if track.kind == "audio":
             self._tasks.append(asyncio.create_task(self._drain(track)))
         elif self._pictures is None:
-            receivers = [transceiver.receiver for transceiver in self._connection.getTransceivers()]
-            receiver = next(receiver for receiver in receivers if receiver.track is track)
-            self._pictures = PictureStream(VideoTap(receiver))
-            self._tasks.append(asyncio.create_task(self._watch(track, self._pictures)))
-            self._tasks.append(asyncio.create_task(self._pictures.tap.keep_asking()))
-
-    async def _watch(self, track: MediaStreamTrack, pictures: PictureStream) -> None:
-        with contextlib.suppress(MediaStreamError):
-            while True:
-                frame = await track.recv()
-                assert isinstance(frame, VideoFrame)
-                pictures.take(frame)
-                self._began.set()
+            self._pictures = PictureStream(VideoTap(receiver_of(self._connection, track)))
+            self._tasks += self._pictures.watch(track, self._began.set)
 
     async def _drain(self, track: MediaStreamTrack) -> None:
         with contextlib.suppress(MediaStreamError):

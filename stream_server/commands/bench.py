@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from stream_server.commands import bench_calls
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from stream_server.commands import bench_calls, bench_compare, bench_endurance, bench_faults
+from stream_server.commands.bench_encoder import new_encoder
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -34,7 +30,7 @@ def pipeline(
     from model.results import new_results, write_results
 
     torch.set_num_threads(1)
-    figures = bench_pipeline(_new_encoder, seconds=seconds)
+    figures = bench_pipeline(new_encoder, seconds=seconds)
     for name, figure in figures.items():
         typer.echo(f"{name:40s} {figure.value:8.2f} {figure.unit}" + ("  MISSED" if figure.missed else ""))
     if json is not None:
@@ -44,23 +40,10 @@ def pipeline(
         )
 
 
-def _new_encoder(size: int) -> Callable[[NDArray[np.uint8]], object]:
-    """The server's own VP8 encoder at the bit rate of a call."""
-    from itertools import count
-
-    from stream_server.config import ServerConfig
-    from stream_server.worker.vp8_encoder import CLOCK_HZ, Vp8Codec
-
-    codec, indices = Vp8Codec(ServerConfig().video_bitrate_bps * size**2 // 256**2), count()
-
-    def encode(i420: NDArray[np.uint8]) -> object:
-        index = next(indices)
-        return codec.encode(i420, index * CLOCK_HZ // 25, key_frame=index == 0)
-
-    return encode
-
-
 def register(parent: typer.Typer) -> None:
     """Add the group to the application."""
     bench_calls.register(app)
+    bench_faults.register(app)
+    bench_endurance.register(app)
+    bench_compare.register(app)
     parent.add_typer(app, name="bench")

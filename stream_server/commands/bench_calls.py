@@ -1,4 +1,4 @@
-"""`nerf-lipsync bench latency`, `load`, `whep` and `faults`: measurements that call a running server."""
+"""`nerf-lipsync bench latency`, `load` and `whep`: measurements that call a running server."""
 
 from __future__ import annotations
 
@@ -38,26 +38,29 @@ def latency(
     seconds: Annotated[float, typer.Option(min=3, help="length of the measurement after 3 s of settling")] = 60.0,
     size: Annotated[list[int] | None, typer.Option(help="our own server: picture size; give it more than once")] = None,
     steps: Steps = 2,
+    low_latency: Annotated[bool, typer.Option("--low-latency", help="our own server: short hops")] = False,
     json: Json = None,
     pipeline: Pipeline = None,
 ) -> None:
     """Call the server, speak, and measure microphone to mouth, sound against picture, freezes and bytes."""
     from stream_server.bench.latency_report import call_details, call_figures
 
-    voice = _voice(audio)
+    voice = voice_of(audio)
     figures: dict[str, Figure] = {}
     details: dict[str, JsonValue] = {}
     sizes = [None] if url is not None else list(size or [256])
     for one in sizes:
-        with _server(url, one, "--steps", str(steps), pipeline=pipeline) as (at, _):
+        options = ("--steps", str(steps), *(["--low-latency"] if low_latency else []))
+        with own_server(url, one, *options, pipeline=pipeline) as (at, _):
             measured = asyncio.run(_one_call(at, token, voice, seconds))
         prefix = "" if len(sizes) == 1 else f"size_{one}."
-        figures |= call_figures(measured, prefix)
+        figures |= call_figures(measured, prefix, low_latency=low_latency)
         details[prefix or "call"] = call_details(measured)
-    _show(figures)
-    options = "".join(f" --size {one}" for one in sizes if one is not None) + ("" if url else f" --steps {steps}")
-    command = f"nerf-lipsync bench latency --seconds {seconds:g}" + options
-    _write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", details)
+    show(figures)
+    command = f"nerf-lipsync bench latency --seconds {seconds:g}"
+    command += "".join(f" --size {one}" for one in sizes if one is not None) + ("" if url else f" --steps {steps}")
+    command += " --low-latency" if low_latency else ""
+    write(json, figures, command, f"{voice_name(audio)}, one caller (aiortc); {SHARED}", details)
 
 
 def load(
@@ -77,19 +80,19 @@ def load(
 
     def measure(places: int, hold_s: float, limit_ms: float) -> LoadRun:
         options = ("--steps", str(steps), "--max-sessions", str(places))
-        with _server(url, size, *options, pipeline=pipeline) as (at, pid):
-            return asyncio.run(_add_callers(at, pid, _voice(audio), places + 1, hold_s, limit_ms, token))
+        with own_server(url, size, *options, pipeline=pipeline) as (at, pid):
+            return asyncio.run(_add_callers(at, pid, voice_of(audio), places + 1, hold_s, limit_ms, token))
 
     run = measure(max_sessions, hold, limit)
     if url is None and run.refused is None and run.capacity:  # late before it was full: how does a full one refuse?
         full = measure(run.capacity, _SHORT_HOLD_S, float("inf"))
         run = dataclasses.replace(run, refused=full.refused, retry_after_s=full.retry_after_s)
     figures = load_figures(run)
-    _show(figures)
+    show(figures)
     command = f"nerf-lipsync bench load --max-sessions {max_sessions} --hold {hold:g} --limit {limit:g}"
     command += "" if url else f" --size {size} --steps {steps}"
-    data = f"{_name(audio)}; each caller a process (aiortc) on the server's machine; {SHARED}"
-    _write(json, figures, command, data, load_details(run))
+    data = f"{voice_name(audio)}; each caller a process (aiortc) on the server's machine; {SHARED}"
+    write(json, figures, command, data, load_details(run))
 
 
 async def _add_callers(
@@ -122,42 +125,10 @@ def whep(
 
     measured = asyncio.run(watch(url, seconds, token=token))
     figures = whep_figures(measured)
-    _show(figures)
+    show(figures)
     data = "one viewer (aiortc); intervals are between last packets of frames"
     details: JsonValue = {"width": measured.width, "height": measured.height}
-    _write(json, figures, f"nerf-lipsync bench whep URL --seconds {seconds:g}", data, details)
-
-
-def faults(
-    url: Annotated[str | None, typer.Option(help="server on this machine; one of our own if not given")] = None,
-    token: Token = None,
-    audio: Audio = None,
-    size: Annotated[int, typer.Option(help="our own server: picture size")] = 128,
-    steps: Steps = 1,
-    only: Annotated[list[str] | None, typer.Option("--fault", help="names of faults; all if not given")] = None,
-    json: Json = None,
-    pipeline: Pipeline = None,
-) -> None:
-    """Call over bad networks (loss, reordering, jitter, a gap, duplicates): what freezes, does sound stay in place?"""
-    from stream_server.bench.caller import is_local
-    from stream_server.bench.errors import BenchError
-    from stream_server.bench.fault_report import fault_details, fault_figures
-    from stream_server.bench.faults import FAULTS, run_fault
-
-    names = list(only or FAULTS)
-    if unknown := [name for name in names if name not in FAULTS]:
-        raise BenchError(f"no such fault: {unknown[0]}; there are {', '.join(FAULTS)}")
-    if url is not None and not is_local(url):
-        raise BenchError(f"the bad network is made on this machine, so the server must be here too, got {url}")
-    voice, found = _voice(audio), {}
-    with _server(url, size, "--steps", str(steps), pipeline=pipeline) as (at, _):
-        for name in names:
-            found[name] = asyncio.run(run_fault(at, voice, FAULTS[name].impairment, token=token))
-    figures = fault_figures(found)
-    _show(figures)
-    command = "nerf-lipsync bench faults" + ("" if url else f" --size {size} --steps {steps}")
-    command += "".join(f" --fault {name}" for name in only or [])
-    _write(json, figures, command, f"{_name(audio)}, one caller (aiortc); {SHARED}", fault_details(found))
+    write(json, figures, f"nerf-lipsync bench whep URL --seconds {seconds:g}", data, details)
 
 
 async def _one_call(url: str, token: str | None, voice: NDArray[np.int16], seconds: float) -> CallMeasures:
@@ -169,18 +140,22 @@ async def _one_call(url: str, token: str | None, voice: NDArray[np.int16], secon
         return await talk_and_measure(caller, seconds)
 
 
-def _voice(audio: Path | None) -> NDArray[np.int16]:
+def voice_of(audio: Path | None) -> NDArray[np.int16]:
+    """Speech of a file, or synthetic."""
     from stream_server.bench.voice import made_voice, read_voice
 
     return made_voice() if audio is None else read_voice(audio)
 
 
-def _name(audio: Path | None) -> str:
+def voice_name(audio: Path | None) -> str:
+    """The same in words."""
     return "synthetic speech" if audio is None else f"speech from {audio.name}"
 
 
 @contextlib.contextmanager
-def _server(url: str | None, size: int | None, *options: str, pipeline: str | None) -> Iterator[tuple[str, int | None]]:
+def own_server(
+    url: str | None, size: int | None, *options: str, pipeline: str | None
+) -> Iterator[tuple[str, int | None]]:
     """The URL given, or that of a server of our own and its process id.
 
     Raises:
@@ -200,13 +175,15 @@ def _server(url: str | None, size: int | None, *options: str, pipeline: str | No
         yield server.url, server.pid
 
 
-def _show(figures: dict[str, Figure]) -> None:
+def show(figures: dict[str, Figure]) -> None:
+    """Print them, misses marked."""
     for name, figure in figures.items():
         missed = "  MISSED" if figure.missed else ""
         typer.echo(f"{name:48s} {figure.value:10.2f} {figure.unit}{missed}")
 
 
-def _write(json: Path | None, figures: dict[str, Figure], command: str, data: str, details: JsonValue) -> None:
+def write(json: Path | None, figures: dict[str, Figure], command: str, data: str, details: JsonValue) -> None:
+    """Write a results file, if one is wanted."""
     from model.results import new_results, write_results
 
     if json is not None:
@@ -215,5 +192,5 @@ def _write(json: Path | None, figures: dict[str, Figure], command: str, data: st
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group `bench`."""
-    for command in (latency, load, whep, faults):
+    for command in (latency, load, whep):
         app.command()(command)

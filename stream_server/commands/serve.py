@@ -38,6 +38,9 @@ def serve(
         str, typer.Option(help="cuda: everything on the GPU; cpu; auto: the CPU, with a GPU for the speech encoder")
     ] = "auto",
     temperature: Annotated[float, typer.Option(help="0: the mean motion; 1: a sample")] = 0.0,
+    low_latency: Annotated[
+        bool, typer.Option("--low-latency", help="hops of 40 ms and as much look-ahead: 80 ms sooner, lips worse")
+    ] = False,
     timecode: Annotated[bool, typer.Option("--timecode", help="draw each frame's media position")] = False,
     token: Annotated[str | None, typer.Option(envvar="NERF_LIPSYNC_TOKEN", help="needed beyond loopback")] = None,
     max_sessions: Annotated[int, typer.Option(help="places; 0: as many as this machine is measured to hold")] = 0,
@@ -145,6 +148,7 @@ def serve(
         instruction_set=_instruction_set(isa),
         device=device,
         temperature=temperature,
+        low_latency=low_latency,
         timecode=timecode,
         token=token,
         max_sessions=max_sessions,

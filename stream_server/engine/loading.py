@@ -159,6 +159,7 @@ def _load_avatar(config: ServerConfig, folder: Path) -> tuple[PipelineLike, floa
             device=place.encoder,
             marks=marks,
             consent_policy=policy,
+            low_latency=config.low_latency,
         )
         return place.put(loaded)
 

@@ -33,6 +33,7 @@ _PREFIX = "nerf_lipsync_"
 _EDGES = [*(str(edge / 1000) for edge in BUCKETS_MS), "+Inf"]
 _COUNTERS = {
     "frames_sent": "New pictures that left",
+    "frames_late": "Of the pictures sent, those that left after their turn because none was in time",
     "frames_repeated": "Pictures sent again because none came in time",
     "frames_dropped": "Pictures that came too late to be sent",
     "packets_received": "Microphone packets that came",

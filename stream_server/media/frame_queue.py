@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["FrameQueue", "SoundQueue", "TimedFrame"]
+
+_MOST_LATE = 4
+_OLDEST_LATE = 12  # frames behind; about half a second at 25 fps, beyond what the playout delay can make up
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +33,26 @@ class TimedFrame:
 
 
 class FrameQueue:
-    """Frames by index. When full the oldest is dropped; frames older than one taken are dropped."""
+    """Frames by index. When full the oldest is dropped; frames older than one taken are dropped.
+
+    The last few that came after their turn are kept for who would show no new picture for long (`take_late`).
+    """
 
     def __init__(self, capacity: int = 16) -> None:
         self._capacity = capacity
         self._frames: dict[int, TimedFrame] = {}
+        self._late: deque[TimedFrame] = deque()
         self._oldest_wanted = 0
+        self._newest_taken = -1
         self.dropped = 0
 
+    def __len__(self) -> int:
+        return len(self._frames) + len(self._late)
+
     def push(self, frame: TimedFrame) -> None:
-        """Add a frame; one whose time has passed is dropped and counted."""
+        """Add a frame; one whose time has passed is dropped and counted, unless `take_late` is asked for it."""
         if frame.index < self._oldest_wanted:
-            self.dropped += 1
+            self._push_late(frame)
             return
         self._frames[frame.index] = frame
         while len(self._frames) > self._capacity:
@@ -48,13 +60,14 @@ class FrameQueue:
             self.dropped += 1
 
     def drop_from(self, index: int) -> None:
-        """Forget frames from `index` on: others will come in their place."""
+        """Forget frames from `index` on, and late ones: others will come in their place."""
         for later in [i for i in self._frames if i >= index]:
             del self._frames[later]
+        self._drop_late(len(self._late))
 
     @property
     def next_index(self) -> int:
-        """The frame after the last one taken."""
+        """The frame after the last one whose turn has been."""
         return self._oldest_wanted
 
     def has(self, index: int) -> bool:
@@ -62,13 +75,37 @@ class FrameQueue:
         return index in self._frames
 
     def take(self, index: int) -> TimedFrame | None:
-        """Frame `index` or None; from now on nothing up to `index` is wanted any more."""
+        """Frame `index` or None; from now on older ones are late."""
         frame = self._frames.pop(index, None)
         self._oldest_wanted = max(self._oldest_wanted, index + 1)
-        for old in [i for i in self._frames if i < self._oldest_wanted]:
-            del self._frames[old]
-            self.dropped += 1
+        for old in sorted(i for i in self._frames if i < self._oldest_wanted):
+            self._push_late(self._frames.pop(old))
+        if frame is not None:
+            self._drop_late(len(self._late))
+            self._newest_taken = frame.index
         return frame
+
+    def take_late(self) -> TimedFrame | None:
+        """The oldest late frame that is newer than all taken and at most twelve behind, or None."""
+        self._drop_late(sum(late.index < self._oldest_wanted - _OLDEST_LATE for late in self._late))
+        if not self._late:
+            return None
+        frame = self._late.popleft()
+        self._newest_taken = frame.index
+        return frame
+
+    def _push_late(self, frame: TimedFrame) -> None:
+        newest = self._late[-1].index if self._late else self._newest_taken
+        if frame.index <= newest:
+            self.dropped += 1
+            return
+        self._late.append(frame)
+        self._drop_late(len(self._late) - _MOST_LATE)
+
+    def _drop_late(self, count: int) -> None:
+        for _ in range(count):
+            self._late.popleft()
+            self.dropped += 1
 
 
 class SoundQueue:

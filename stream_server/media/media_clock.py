@@ -14,6 +14,10 @@ __all__ = ["MediaClock", "PlayoutDelay"]
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
+_RISE_PERCENT, _RISE_LATE_PERCENT, _FALL_PERCENT = 8, 25, 2  # of real time
+_ALL_LATE_HOPS = 4
+_MOST_ELAPSED_NS = 100 * NS_PER_MS
+
 
 class MediaClock:
     """Maps stream positions (samples) to monotonic time (ns)."""
@@ -62,7 +66,8 @@ class PlayoutDelay:
     """How long after its arrival a sample leaves: the look-ahead plus a margin that follows what frames need.
 
     The margin aims at the 95th percentile of the last 64 hops' lateness plus `safety_ms`, and moves slowly
-    (8 % of real time up, 2 % down), so that sound and picture stretch without a jump.
+    (8 % of real time up, 2 % down), so that sound and picture stretch without a jump. While every hop comes too late
+    (the last four did) no picture is in time, and it rises by 25 %. No step is longer than 25 ms.
     """
 
     def __init__(
@@ -83,12 +88,14 @@ class PlayoutDelay:
     def observe(self, lateness_ns: int, now_ns: int) -> None:
         """A hop's frames came `lateness_ns` after their look-ahead had passed."""
         self._lateness_ns.append(lateness_ns)
-        elapsed_ns = 0 if self._moved_ns is None else max(0, now_ns - self._moved_ns)
+        elapsed_ns = 0 if self._moved_ns is None else max(0, min(_MOST_ELAPSED_NS, now_ns - self._moved_ns))
         self._moved_ns = now_ns
         ranked = sorted(self._lateness_ns)
         target_ns = self._clip(ranked[(len(ranked) * 95) // 100] + self._safety_ns)
         step_ns = target_ns - self._margin_ns
-        self._margin_ns += max(-elapsed_ns // 50, min(elapsed_ns * 8 // 100, step_ns))
+        all_late = min(list(self._lateness_ns)[-_ALL_LATE_HOPS:]) > self._margin_ns
+        rise_percent = _RISE_LATE_PERCENT if all_late else _RISE_PERCENT
+        self._margin_ns += max(-elapsed_ns * _FALL_PERCENT // 100, min(elapsed_ns * rise_percent // 100, step_ns))
 
     def _clip(self, margin_ns: int) -> int:
         return max(self._limits_ns[0], min(self._limits_ns[1], margin_ns))

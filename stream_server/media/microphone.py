@@ -59,6 +59,11 @@ class MicrophoneStream:
         self._filled_in_row = 0
         self._on_time = 0
 
+    @property
+    def waiting(self) -> int:
+        """Packets held back behind a gap."""
+        return self._buffer.waiting
+
     def push(self, sequence: int, payload: bytes, now_ns: int) -> list[Block]:
         """Take one packet; return the blocks that follow from it."""
         self._counters.packets_received += 1

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.events import PositionEvent
+from stream_server.media.frame_queue import TimedFrame
 from stream_server.media.media_clock import NS_PER_MS, NS_PER_S
 from stream_server.media.opus import BLOCK_SAMPLES
 from stream_server.media.timecode import draw_timecode
@@ -20,6 +21,7 @@ __all__ = ["Egress", "Listener", "Picture", "Sound"]
 
 _WAIT_FOR_LATE_FRAME_S = 0.015
 _SOUND_CATCH_UP_NS = 200 * NS_PER_MS
+_MISSED_TURNS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,9 @@ class Listener:
 
 
 class Egress:
-    """Paces one session. A starved session repeats its last picture; frames that came too late were dropped."""
+    """Paces one session. Without a frame in time the last picture leaves again; after two turns of that a late frame
+    leaves in its place, so that a model that has fallen behind shows a late mouth rather than none until the playout
+    delay has made up for it."""
 
     def __init__(self, session: AvatarSession, totals: WorkerTotals, *, timecode: bool) -> None:
         self._session = session
@@ -59,6 +63,7 @@ class Egress:
         self._meter = TraceMeter(session.algorithmic_ms, totals)
         self._index: int | None = None
         self._last: NDArray[np.uint8] | None = None
+        self._missed = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._frame_ns = NS_PER_S // int(session.avatar["fps"])
 
@@ -108,12 +113,12 @@ class Egress:
     def _send_picture(self, index: int) -> None:
         session = self._session
         now_ns = session.now_ns()
-        timed = session.frames.take(index)
+        timed = self._take(index)
         if timed is not None:
             if self._timecode:
-                draw_timecode(timed.image, index)
+                draw_timecode(timed.image, timed.index)
             self._last = timed.image
-            middle = session.frame_position(index) + session.frame_position(1) // 2
+            middle = session.frame_position(timed.index) + session.frame_position(1) // 2
             self._meter.sent(timed, session.clock.time_ns(middle), now_ns)
             session.counters.frames_sent += 1
         elif self._last is None:
@@ -124,6 +129,20 @@ class Egress:
         picture = Picture(index, self._last, None if timed is None else timed.motion)
         for listener in list(self._listeners):
             listener.on_picture(picture)
+
+    def _take(self, index: int) -> TimedFrame | None:
+        """The frame whose turn it is, or a late one if none has been in time for a while."""
+        session = self._session
+        timed = session.frames.take(index)
+        if timed is not None:
+            self._missed = 0
+            return timed
+        self._missed += 1
+        if self._missed <= _MISSED_TURNS:
+            return None
+        late = session.frames.take_late()
+        session.counters.frames_late += late is not None
+        return late
 
     def _report(self, index: int, now_ns: int) -> None:
         session = self._session

@@ -85,7 +85,7 @@ class AvatarSession:
         self._stream_open = False
         self._stream_hops = range(0)
         """Hops that the model's stream has been given: it can go back to any of them, and not before."""
-        self._lost_since: float | None = None
+        self._lost_since_ns: int | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._frame_arrived = asyncio.Event()
         self._started = asyncio.Event()
@@ -206,11 +206,11 @@ class AvatarSession:
 
     async def wait_for_frame(self, index: int, timeout_s: float) -> None:
         """Return when frame `index` waits in `frames`, or after the timeout."""
-        deadline = time.monotonic() + timeout_s
-        while not self.frames.has(index) and (left := deadline - time.monotonic()) > 0:
+        deadline_ns = self.now_ns() + int(timeout_s * NS_PER_S)
+        while not self.frames.has(index) and (left_ns := deadline_ns - self.now_ns()) > 0:
             self._frame_arrived.clear()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(left_ns / NS_PER_S):
                     await self._frame_arrived.wait()
             except TimeoutError:
                 return
@@ -307,11 +307,11 @@ class AvatarSession:
     def _on_lost(self) -> None:
         """The last picture stays, sound and time go on, until another engine is there."""
         self._stream_open = False
-        self._lost_since = time.monotonic()
+        self._lost_since_ns = self.now_ns()
         self.emit(NoticeEvent(code="engine-lost", message="the engine stopped; waiting for another"))
 
     def _on_back(self) -> None:
-        self._lost_since = None
+        self._lost_since_ns = None
         self._schedule.restart()
         with contextlib.suppress(EngineLostError):
             self._open_stream()
@@ -319,5 +319,6 @@ class AvatarSession:
         self.emit(NoticeEvent(code="engine-back", message="the engine was started again"))
 
     def _check_engine(self) -> None:
-        if self._lost_since is not None and time.monotonic() - self._lost_since > _ENGINE_PATIENCE_S:
+        lost_ns = 0 if self._lost_since_ns is None else self.now_ns() - self._lost_since_ns
+        if lost_ns > _ENGINE_PATIENCE_S * NS_PER_S:
             self.end("engine-lost", f"the engine stopped and did not come back within {_ENGINE_PATIENCE_S:.0f} s")

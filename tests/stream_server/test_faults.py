@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import aioice.ice
@@ -14,11 +14,11 @@ from model.results import read_results
 from stream_server.bench.errors import BenchError
 from stream_server.bench.fault_report import fault_table
 from stream_server.bench.faults import FAULTS, MOST_SHIFT_MS, Phases, judge, run_fault
-from stream_server.bench.latency import CallMeasures
 from stream_server.bench.own_server import OwnServer
 from stream_server.bench.udp_relay import Counts
 from stream_server.bench.voice import made_voice
 from stream_server.cli import main
+from tests.stream_server.call_records import call
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ROOT / "benchmarks" / "results" / "faults.json"
@@ -47,32 +47,6 @@ def test_a_call_over_a_bad_network_keeps_its_promise(server: OwnServer, name: st
         assert counts.came > 200  # the fault met a call in progress
         touched = counts.lost + counts.doubled + counts.reordered
         assert (touched > 0) != (name == "jitter")
-
-
-def call(shown_s: list[float], av_offset_ms: list[float], repeated_s: Sequence[float] = ()) -> CallMeasures:
-    """A record whose frames came at these moments after the first, repeated ones between them."""
-    shown, offset, none = np.array(shown_s), np.array(av_offset_ms), np.zeros(0)
-    return CallMeasures(
-        latency_ms=np.full(len(shown), 200.0),
-        first_ns=5_000_000_000,
-        shown_s=shown,
-        av_offset_ms=offset,
-        av_offset_reports_ms=none,
-        new_frame_gaps_ms=np.diff(shown) * 1e3,
-        came_s=np.sort(np.concatenate([shown, np.array(repeated_s)])),
-        fps=25.0,
-        size=128,
-        unread=0,
-        repeated=0,
-        skipped=0,
-        offer_to_frame_s=0.3,
-        offer_to_ready_s=0.2,
-        video_bytes_per_s=1.0,
-        sound_bytes_per_s=1.0,
-        algorithmic_ms=140.0,
-        microphone_late_p95_ms=0.0,
-        traces=[],
-    )
 
 
 def test_a_fault_is_judged_by_its_own_phases() -> None:

@@ -44,10 +44,32 @@ def test_the_delay_settles_at_what_hops_need() -> None:
 
 
 def test_the_delay_moves_slowly_and_stays_within_limits() -> None:
+    """Some hops late: up by 8 % of the time that goes by; all of them: by a quarter of it; back by 2 %."""
     delay = PlayoutDelay(160.0, 20.0, limits_ms=(5.0, 100.0))
-    last = delay.total_ns
-    for hop in range(200):
-        delay.observe(900 * NS_PER_MS, hop * 80 * NS_PER_MS)
-        assert delay.total_ns - last <= 80 * NS_PER_MS * 8 // 100
-        last = delay.total_ns
+    hop = 0
+
+    def steps_ms(lateness_ms: list[int], hops: int) -> list[float]:
+        nonlocal hop
+        moved = []
+        for _ in range(hops):
+            before = delay.total_ns
+            delay.observe(lateness_ms[hop % len(lateness_ms)] * NS_PER_MS, hop * 80 * NS_PER_MS)
+            moved.append((delay.total_ns - before) / NS_PER_MS)
+            hop += 1
+        return moved
+
+    assert max(steps_ms([0, 60], 100)) == 6.4
+    assert delay.total_ns == 228 * NS_PER_MS
+    assert max(steps_ms([900], 100)) == 20.0
     assert delay.total_ns == 260 * NS_PER_MS
+    assert min(steps_ms([0], 200)) == -1.6
+    assert delay.total_ns == 168 * NS_PER_MS
+
+
+def test_a_standstill_does_not_make_the_delay_jump() -> None:
+    delay = PlayoutDelay(160.0, 20.0)
+    delay.observe(0, 0)
+    for _ in range(4):
+        delay.observe(500 * NS_PER_MS, 0)
+    delay.observe(500 * NS_PER_MS, 5 * NS_PER_S)
+    assert delay.total_ns == (160 + 20 + 25) * NS_PER_MS

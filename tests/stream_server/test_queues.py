@@ -43,6 +43,46 @@ def test_a_full_frame_queue_drops_its_oldest() -> None:
     assert (queue.has(2), queue.has(3), queue.has(4), queue.dropped) == (False, True, True, 3)
 
 
+def test_late_frames_are_handed_out_in_order_when_asked_for() -> None:
+    queue = FrameQueue()
+    queue.push(frame(0))
+    assert queue.take(0) is not None
+    for turn in range(1, 4):
+        assert queue.take(turn) is None
+    for index in (1, 2, 3):
+        queue.push(frame(index))
+    assert queue.take(4) is None
+    late = [queue.take_late() for _ in range(4)]
+    assert [one and one.index for one in late] == [1, 2, 3, None]
+    assert queue.dropped == 0
+
+
+def test_late_frames_are_few_and_not_too_old_and_end_with_one_in_time() -> None:
+    queue = FrameQueue()
+    assert queue.take(9) is None
+    for index in range(6):
+        queue.push(frame(index))
+    assert queue.dropped == 2
+    assert queue.take(15) is None
+    late = queue.take_late()
+    assert late is not None
+    assert late.index == 4  # frame 3 is more than twelve behind
+    queue.push(frame(16))
+    assert queue.take(16) is not None
+    assert queue.take_late() is None
+    queue.push(frame(15))
+    assert queue.take_late() is None
+    assert queue.dropped == 6
+
+
+def test_frames_that_will_come_anew_are_not_shown_late() -> None:
+    queue = FrameQueue()
+    assert queue.take(3) is None
+    queue.push(frame(2))
+    queue.drop_from(queue.next_index)
+    assert queue.take_late() is None
+
+
 @given(st.lists(st.integers(1, 700), max_size=30), st.integers(0, 3000), st.integers(1, 500))
 def test_sound_is_read_back_by_position(sizes: list[int], position: int, count: int) -> None:
     stream = np.arange(1, sum(sizes) + 1, dtype=np.int16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,9 @@ def test_an_end_that_comes_with_a_frame_is_not_lost(frame_first: bool) -> None:
     """It was, one time in some hundred calls: the loop went on, and the caller's DELETE was never answered."""
 
     async def run() -> None:
-        session = SimpleNamespace(frames=SimpleNamespace(has=lambda _index: False), _frame_arrived=asyncio.Event())
+        session = SimpleNamespace(
+            frames=SimpleNamespace(has=lambda _index: False), _frame_arrived=asyncio.Event(), now_ns=time.monotonic_ns
+        )
 
         async def show() -> None:
             while True:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from stream_server.bench import chromium
 
 
 def find_chromium() -> str | None:
     """Path of the first browser found; `NERF_LIPSYNC_CHROMIUM` comes first."""
-    chosen = os.environ.get("NERF_LIPSYNC_CHROMIUM")
-    return shutil.which(chosen) if chosen else next((p for name in NAMES if (p := shutil.which(name))), None)
+    return chromium.find_chromium(os.environ.get("NERF_LIPSYNC_CHROMIUM"))
