@@ -97,4 +97,5 @@ def _last_block(block: ResidualAttentionBlock, x: Tensor, kept: int) -> Tensor:
     query = attention.query(normed[:, -kept:])
     attended, _ = attention.qkv_attention(query, attention.key(normed), attention.value(normed))
     x = x[:, -kept:] + attention.out(attended)
-    return x + block.mlp(block.mlp_ln(x))
+    out: Tensor = x + block.mlp(block.mlp_ln(x))
+    return out

@@ -105,7 +105,8 @@ async def _hold(
             if len(samples) % 6 == 1:
                 tell(_status(samples[-1]))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(interrupted.wait(), _EVERY_S)
+                async with asyncio.timeout(_EVERY_S):
+                    await interrupted.wait()
             ended = [caller.ended for caller in callers if caller.ended is not None]
             if ended:
                 raise BenchError(f"a call ended after {at_s / 60.0:.1f} minutes: {ended[0]}")
