@@ -1,13 +1,14 @@
 // Fixed point: units, packing, and the proof that its sums fit.
 //
-// First layer, channel o: real value = unit1[o] * (int16). Texels hold T[o] = sum_c w1[o][c] texel[c]. With
-// M_p = max |T| over plane p, in units, and weights of one quad that sum to at most 1 + 2^-14 (four roundings of 2^-16),
-// |fetch| <= sum_p M_p (1 + 2^-14) + 12 * 0.5 (roundings of products) <= reach1 = sum_p M_p + 8 <= 32767. A frame whose bias
-// leaves |b1| + reach1 > 32767 is not rendered in fixed point at all (fits()), so that no saturating addition ever saturates.
+// First layer, channel o: real value = unit1[o] * (int16). Texels hold T[o] = sum_c w1[o][c] texel[c], rounded to units.
+// With M_p = max |T| over plane p, in units, weights of one quad that sum to at most 1 + 2^-15 (four roundings of 2^-17)
+// and 12 products each rounded by 1/2, |fetch| <= sum_p (M_p + 1/2) (1 + 2^-15) + 12 / 2 < sum_p M_p + 9, as sum_p M_p
+// < 2^15. reach1 is 1 more. A frame whose bias leaves |b1| + reach1 > 32767 is not rendered in fixed point at all
+// (fit_biases), so no saturating addition ever saturates.
 //
 // Second layer, output o: real value = unit2[o] * (int32), inputs x in 0..32767. A pair's products are at most
-// 2 * 32767^2 < 2^31 in size: vpmaddwd is exact. Weights are rounded so that sum |w| <= kWeightSum, hence any partial sum
-// in any order is at most kWeightSum * 32767 + |b2| <= kWeightSum * 32767 + kMostBias < 2^31.
+// 2 * 32767^2 < 2^31 in size: vpmaddwd is exact. Weights are rounded so that sum |w| <= kWeightSum, hence any partial
+// sum in any order is at most kWeightSum * 32767 + |b2| <= kWeightSum * 32767 + kMostBias < 2^31.
 #include <algorithm>
 #include <cmath>
 
@@ -19,9 +20,11 @@ constexpr double kMost = 32767.0;
 constexpr int64_t kMostBias = (1 << 27) - 1;
 constexpr int64_t kWeightSum = ((int64_t{1} << 31) - 1 - kMostBias) / 32767;
 static_assert(kWeightSum * 32767 + kMostBias < int64_t{1} << 31, "second layer's sums fit 32 bits");
-constexpr double kReachRounding = 8.0;
+constexpr double kReachRounding = 10.0;
 
-size_t texel_count(const NlsField& field) { return static_cast<size_t>(field.plane_side) * static_cast<size_t>(field.plane_side); }
+size_t texel_count(const NlsField& field) {
+  return static_cast<size_t>(field.plane_side) * static_cast<size_t>(field.plane_side);
+}
 
 // The first layer's products with one texel of a plane: sums[o], o < 64.
 void apply_layer(const float* w1_columns, const uint16_t* texel, float* sums) {
@@ -64,7 +67,8 @@ void pack_second(const NlsField& field, int chunk, FixedNet& net) {
     net.unit2[o] = unit > 0.0 ? unit : 1.0 / (1 << 20);
     for (int k = 0; k < kHidden; k++) {
       const double w = field.w2[o * kHidden + k] * net.unit1[k] / net.unit2[o];
-      net.w2[o / chunk * chunk * kHidden + (k / 2 * chunk + o % chunk) * 2 + k % 2] = static_cast<int16_t>(std::lrint(w));
+      const int at = o / chunk * chunk * kHidden + (k / 2 * chunk + o % chunk) * 2 + k % 2;
+      net.w2[at] = static_cast<int16_t>(std::lrint(w));
     }
     for (int out = 0; out < kOutputs; out++)
       net.w3[(o / 4 * kOutputs + out) * 4 + o % 4] = static_cast<float>(field.w3[out * kHidden + o] * net.unit2[o]);

@@ -116,8 +116,8 @@ struct Avx2Shorts {
     __builtin_memcpy(&pair, p, sizeof pair);
     return _mm256_set1_epi32(pair);
   }
-  // 32-bit sums of two products each. One piece of assembly, because GCC 12 takes the multiplications of a block apart from
-  // their additions and then runs out of registers.
+  // 32-bit sums of two products each. One piece of assembly, because GCC 12 takes the multiplications of a block apart
+  // from their additions and then runs out of registers.
   static V add_dot(V sum, V a, V b) {
     V product;
     __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(a), "x"(b));

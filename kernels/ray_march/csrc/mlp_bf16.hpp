@@ -79,7 +79,8 @@ struct NetBf16 : FloatInputs<Avx512Lanes, NetBf16, uint32_t> {  // a pair of bf1
   }
 
   static int64_t peak(int64_t rounds) {
-    return spin(rounds, _mm512_setzero_ps(), 32, [](__m512 sum, __m512 a) { return dot_pairs(sum, (__m512i)a, (__m512i)a); });
+    return spin(rounds, _mm512_setzero_ps(), 32,
+                [](__m512 sum, __m512 a) { return dot_pairs(sum, (__m512i)a, (__m512i)a); });
   }
 };
 

@@ -70,7 +70,9 @@ float half_to_float(uint16_t half) {
 // Two raster sweeps with unit weights to all 26 neighbours give the exact chessboard distance (Rosenfeld and Pfaltz
 // 1966). Of the 13 neighbours already swept, 12 lie in four finished rows, which are taken a row at a time.
 void chebyshev_distance(const uint8_t* occupancy, int grid, int bits, uint8_t* distance) {
-  const auto row_at = [&](int x, int y) { return distance + ((static_cast<size_t>(x) << bits | static_cast<size_t>(y)) << bits); };
+  const auto row_at = [&](int x, int y) {
+    return distance + ((static_cast<size_t>(x) << bits | static_cast<size_t>(y)) << bits);
+  };
   for (int x = 0; x < grid; x++)
     for (int y = 0; y < grid; y++)
       for (int z = 0; z < grid; z++)

@@ -29,8 +29,8 @@ struct alignas(64) PackedNet {
   float b1[kHidden], b2[kHidden], b3[kOutputs];
 };
 
-// The MLP in fixed point, packed by fixed_pack.cpp. A real number is its integer times a unit; each channel of the first
-// hidden layer and each output of the second has its own.
+// The MLP in fixed point, packed by fixed_pack.cpp. A real number is its integer times a unit; each channel of the
+// first hidden layer and each output of the second has its own.
 struct alignas(64) FixedNet {
   int16_t w2[kHidden * kHidden];  // [chunk][input / 2][output in chunk][input % 2]
   float w3[kHidden * kOutputs];   // [input / 4][output][input % 4], times the input's unit

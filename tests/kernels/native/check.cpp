@@ -138,7 +138,8 @@ void check_distance(Random& random) {
       int least = 255;
       for (int j = 0; j < grid * grid * grid; j++)
         if (field.occupancy[static_cast<size_t>(j)])
-          least = std::min(least, std::max({std::abs(x - j / (grid * grid)), std::abs(y - j / grid % grid), std::abs(z - j % grid)}));
+          least = std::min(least, std::max({std::abs(x - j / (grid * grid)), std::abs(y - j / grid % grid),
+                                            std::abs(z - j % grid)}));
       require(distance[static_cast<size_t>(((x << bits | y) << bits) | z)] == least, "distance field is exact");
     }
   }
