@@ -49,6 +49,10 @@ SMOOTHNESS_EVERY = 8
 class AvatarTraining:
     """The trained parts, their optimiser and occupancy; `step` counts finished steps."""
 
+    occupancy: OccupancyGrid
+    tight: OccupancyGrid
+    tracker: WeightTracker
+
     def __init__(
         self,
         config: AvatarTrainingConfig,

@@ -23,8 +23,9 @@ def run_interpreted(*options: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # seconds of one core; minutes where many share it
 def test_gradients_in_the_interpreter() -> None:
-    assert "3 passed" in run_interpreted("-m", "not nightly")
+    assert "3 passed" in run_interpreted("-m", "not nightly", "--timeout", "300")
 
 
 @pytest.mark.nightly
