@@ -117,16 +117,19 @@ class Bench:
         self.add("scale_out.last_call_to_running", time.monotonic() - begun, "s")
         late = await self.calls(url, 2)
         stay = [callers[0], late[0]]
+        impatient = sum(len(one.returns) for one in callers)
+        self.add("scale_out.calls_that_lost_patience", impatient, "calls")
+        sessions = [one.session for one in stay]
         begun = time.monotonic()
         await close([one for one in [*callers, *late] if one not in stay])
         await until(lambda: replica_states().get("RUNNING") == 1, 120)
         self.add("scale_in.hang_up_to_draining", time.monotonic() - begun, "s")
         await asyncio.sleep(5.0)
-        dropped = sum(bool(one.returns) or one.given_up is not None for one in stay)
+        dropped = sum(one.session != before for one, before in zip(stay, sessions, strict=True))
         self.add(
             "scale_in.workers_that_wait_for_calls", replica_states().get("STOPPING", 0), "workers", better="higher"
         )
-        self.add("scale.calls_dropped", dropped, "calls")
+        self.add("scale_in.calls_dropped", dropped, "calls")
         begun = time.monotonic()
         await close(stay)
         await until(lambda: replica_states() == {"RUNNING": 1}, 120)

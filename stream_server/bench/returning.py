@@ -25,6 +25,7 @@ MISSED_S = 3.0
 _WATCH_S = 0.1
 _PAUSE_S = 0.25
 _ANSWER_S = 5.0
+_PICTURE_S = 15.0
 _KNOWN_S = 5.0
 """How long a session whose node does not answer is asked for, before a new one takes its place."""
 _GIVE_UP_S = 60.0
@@ -120,15 +121,20 @@ class ReturningCaller:
             self._known = self._known and passed_s < _KNOWN_S
             fresh = await self._try(url, lost)
             if fresh is not None:
-                break
+                assert fresh.pictures is not None
+                back_ns = fresh.pictures.frames[0].arrived_ns
+                self._take(fresh)
+                how: Literal["resumed", "new session"] = "resumed" if self._known else "new session"
+                self.returns.append(Return(how, last_ns, noticed_ns, back_ns))
+                await lost.drop()
+                return
             await asyncio.sleep(_PAUSE_S)
-        assert fresh.pictures is not None
-        back_ns = fresh.pictures.frames[0].arrived_ns
+
+    def _take(self, fresh: Caller) -> None:
+        """The call goes on by this connection."""
         self.caller = fresh
         self._begun_ns = time.monotonic_ns()
         self.urls = [str(one) for one in fresh.answer.get("ingresses", self.urls)]
-        self.returns.append(Return("resumed" if self._known else "new session", last_ns, noticed_ns, back_ns))
-        await lost.drop()
 
     async def _try(self, url: str, lost: Caller) -> Caller | None:
         """Another connection by this ingress: to the session, as long as it may be known there; None: not now."""
@@ -139,7 +145,7 @@ class ReturningCaller:
             else:
                 path, wishes = "/v1/sessions", self._wishes
             await fresh.call(path, timeout_s=_ANSWER_S, **wishes)
-            await fresh.first_frame(_ANSWER_S)
+            await fresh.first_frame(_PICTURE_S)
         except BenchError as error:
             if isinstance(error, RefusedError) and error.code == "no-such-session":
                 self._known = False

@@ -27,13 +27,13 @@ from stream_server.cluster.processes import Processes, ask_to_stop, node_folder
 from stream_server.cluster.view import RayView
 from stream_server.config import ServerConfig, is_loopback
 from stream_server.engine import protocol
-from stream_server.serve import bind, url_of
+from stream_server.serve import Role, bind, url_of
 
 __all__ = ["NodeAgent", "digest", "ensure_agent"]
 
 log = logging.getLogger(__name__)
 
-_FRONT = "front"
+_FRONT: Role = "front"
 _ROUTER = {
     "RAY_SERVE_QUEUE_LENGTH_CACHE_TIMEOUT_S": "0",
     "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "1",
@@ -56,7 +56,7 @@ class NodeAgent:
         self._url = _public_url(self._listener.getsockname())
         self._door = Door(self._folder, node, config.workers)
         front = dataclasses.replace(config, workers=1, cluster=True)
-        self._front = Processes(front, self._folder / _FRONT, ("front",), self._listener)
+        self._front = Processes(front, self._folder / _FRONT, (_FRONT,), self._listener)
         view = RayView(node, self._url, self._door, config)
         gate = Gate(self._front.folder / "worker-0.sock", view, config.max_sessions)
         threading.Thread(target=_run_gate, args=(gate,), name="gate", daemon=True).start()

@@ -178,11 +178,13 @@ async def _scale(url: str) -> None:
         there, new = node_of(callers[0].session), node_of(late[0].session)
         assert there != new
         stay = [callers[0], late[0]]
+        returns, sessions = [len(one.returns) for one in stay], [one.session for one in stay]
         await close([one for one in callers if one not in stay])
         await until(lambda: running() == 1, 120)
         assert replica_states().get("STOPPING", 0) == 1
         await more_frames(stay, 100)
-        assert [one.returns for one in stay] == [[], []]
+        assert [len(one.returns) for one in stay] == returns
+        assert [one.session for one in stay] == sessions
         assert replica_states().get("STOPPING", 0) == 1  # it waits for its call
         await close(stay)
         await until(lambda: replica_states() == {"RUNNING": 1}, 120)
