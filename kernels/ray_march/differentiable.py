@@ -70,7 +70,7 @@ def march_rays(
     if chosen != "triton":
         return march_rays_torch(field, frames, rays, volume, heaviest)
     call = _Call(rays.counts, volume, precision, heaviest)
-    sums, samples = _March.apply(call, *field, *frames, *rays[:4])
+    sums, samples = _March.apply(call, *field, *frames, *rays[:4])  # type: ignore[no-untyped-call]
     return RaySums(sums[:, :3], sums[:, 3], sums[:, 4], sums[:, 5], samples)
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.training.avatar_step import Marched, Stage
+from model.training.avatar_step import Stage
+from model.training.fused_march import Marched
 from model.training.ray_sampling import RayBatch, RaySampler
 
 SCALES = (1, 2)
