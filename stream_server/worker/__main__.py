@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = ServerConfig.from_json(sys.stdin.read())
     set_up_logging("worker", config.log_level, config.log_format)
     aiortc_bridge.offer_host_addresses(loopback=is_loopback(config.host))
+    aiortc_bridge.repeat_consent_checks()
     ports, local_only = config.ports_of(int(number)), is_loopback(config.host)
     with asyncio.Runner(loop_factory=lambda: PortRangeLoop(ports, local_only=local_only)) as runner:
         runner.run(run(config, Path(run_dir), int(number)))

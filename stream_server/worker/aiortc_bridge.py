@@ -7,6 +7,8 @@
 - Requests for key frames are taken from the sender: it forwards them to encoders of its own only.
 - A peer connection that failed while an odd offer was taken in (a group that names no section) cannot be closed:
   its transports are stopped one by one.
+- aioice asks once whether a peer is still there and waits half a second for the answer: six late ones in a row end a
+  call over a slow line. Peers are asked three times within 3.5 s.
 - aioice never offers 127.0.0.1 as a host candidate; a server bound to loopback needs exactly that.
 """
 
@@ -26,12 +28,14 @@ __all__ = [
     "close_connection",
     "offer_host_addresses",
     "packetize_vp8",
+    "repeat_consent_checks",
     "set_media_stream_id",
     "take_key_frame_request",
     "tap_audio_packets",
     "use_encoder",
 ]
 
+_CONSENT_REPEATS = 2  # after 0.5 and 1.5 s
 _JITTER_BUFFER = "_RTCRtpReceiver__jitter_buffer"
 _ENCODER = "_RTCRtpSender__encoder"
 _KEY_FRAME = "_RTCRtpSender__force_keyframe"
@@ -110,6 +114,21 @@ def offer_host_addresses(*, loopback: bool) -> None:
     if not hasattr(aioice.ice, "get_host_addresses"):
         raise AttributeError("aioice.ice has no get_host_addresses")
     aioice.ice.get_host_addresses = _loopback_first
+
+
+def repeat_consent_checks() -> None:
+    """Let every peer of this process repeat its checks of consent (RFC 7675, 5.1): a late answer is an answer."""
+    if getattr(aioice.ice.StunProtocol.request, "repeats_consent", False):
+        return
+    request = aioice.ice.StunProtocol.request
+
+    async def patient(*arguments: Any, **named: Any) -> Any:
+        if named.get("retransmissions") == 0:  # what checks of consent ask for, and nothing else does
+            named["retransmissions"] = _CONSENT_REPEATS
+        return await request(*arguments, **named)
+
+    patient.repeats_consent = True  # type: ignore[attr-defined]
+    aioice.ice.StunProtocol.request = patient  # type: ignore[method-assign]
 
 
 def _loopback_first(use_ipv4: bool, use_ipv6: bool) -> list[str]:  # noqa: ARG001 - aioice's signature

@@ -107,3 +107,26 @@ def test_private_parts_are_touched_in_the_bridge_only() -> None:
     package = Path(aiortc_bridge.__file__).parents[1]
     users = {path.name for path in package.rglob("*.py") if "_RTCRtp" in path.read_text()}
     assert users == {"aiortc_bridge.py", "taps.py"}
+
+
+def test_only_checks_of_consent_ask_once() -> None:
+    source = inspect.getsource(aioice.ice)
+    assert source.count("retransmissions=0") == 1
+    assert "retransmissions=0" in inspect.getsource(aioice.ice.Connection.query_consent)
+
+
+def test_checks_of_consent_are_repeated_and_others_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    async def request(_self: object, *_arguments: object, retransmissions: int | None = None) -> str:
+        asked.append(retransmissions)
+        return "answer"
+
+    monkeypatch.setattr(aioice.ice.StunProtocol, "request", request)
+    aiortc_bridge.repeat_consent_checks()
+    aiortc_bridge.repeat_consent_checks()  # once is enough
+    protocol = object.__new__(aioice.ice.StunProtocol)
+    for wanted in (0, None, 4):
+        answer = aioice.ice.StunProtocol.request(protocol, "message", "address", retransmissions=wanted)  # type: ignore[arg-type]
+        assert asyncio.run(answer) == "answer"
+    assert asked == [2, None, 4]
