@@ -31,4 +31,4 @@ def test_gradients_in_the_interpreter() -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_all_gradients_in_the_interpreter() -> None:
-    assert "13 passed" in run_interpreted("--nightly", "--timeout", "300")
+    assert "12 passed" in run_interpreted("--nightly", "--timeout", "300")
