@@ -62,7 +62,7 @@ class StreamTiming:
 
 
 LOW_LATENCY = StreamTiming(hop_frames=1, lookahead_frames=1)
-"""60 ms of algorithmic delay in the place of 140, for two and a half times the network's work."""
+"""60 ms of algorithmic delay in the place of 140, for twice the network's work a frame (`low_latency.json`)."""
 
 
 class MotionGenerator:
