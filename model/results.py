@@ -34,6 +34,7 @@ __all__ = ["Figure", "Results", "hardware_info", "new_results", "read_results", 
 
 RECORDED_PACKAGES = ("nerf-lipsync", "torch", "triton", "aiortc", "av", "numpy", "openai-whisper", "cupy-cuda13x")
 TOOL_TIMEOUT_S = 10
+_LONG_FILE = 20_000  # characters; from there on a results file is for programs only
 
 
 class Figure(BaseModel):
@@ -104,10 +105,13 @@ def new_results(figures: Mapping[str, Figure], *, command: str, data: str, detai
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write a results file, whole or not at all."""
+    """Write a results file, whole or not at all; a long one without indentation."""
+    text = results.model_dump_json(indent=2)
+    if len(text) > _LONG_FILE:
+        text = results.model_dump_json()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(results.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 
