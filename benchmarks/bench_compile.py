@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     rows = []
-    todo = [(case, sm) for case in find_cases(args.only) for sm in SHARED_LIMIT_BYTES]
+    wanted = [(case, case.architectures or SHARED_LIMIT_BYTES) for case in find_cases(args.only)]
+    todo = [(case, sm) for case, architectures in wanted for sm in architectures]
     with ProcessPoolExecutor(args.jobs) as pool:
         for row in pool.map(compile_case, *zip(*todo, strict=True)):
             rows.append(row)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 from kernels.compile_case import CompileCase
 
 FORWARD_RAYS, FORWARD_WARPS = 64, 4  # rays of a program
-BACKWARD_RAYS, BACKWARD_WARPS = 64, 4
+BACKWARD_RAYS, BACKWARD_WARPS, BACKWARD_WARPS_SM100 = 64, 4, 8  # on sm_100 a field's gradients spill in 4 warps
 WEIGHTS_RAYS, WEIGHTS_WARPS = 16, 4  # sums of 64 x 64 stay in registers: few rays, or they spill
 
 _FLOATS = ("origins", "directions", "t_near", "constants", "planes", "biases", "warp", "sums")
@@ -17,6 +18,11 @@ _SHARED = (
     | {"tiles": "*i32", "distance": "*u8", "weights": "*bf16", "samples": "*i32"}
     | dict.fromkeys(_SIZES, "i32")
 )
+
+
+def backward_warps(capability: tuple[int, int] | None) -> int:
+    """Warps of a program of the gradients' kernel on a GPU of this capability (None: in the interpreter)."""
+    return BACKWARD_WARPS_SM100 if capability is not None and capability >= (10, 0) else BACKWARD_WARPS
 
 
 def compile_cases() -> Iterator[CompileCase]:
@@ -29,16 +35,19 @@ def compile_cases() -> Iterator[CompileCase]:
             signature=_SHARED | {"t_far": "*fp32", "heaviest": "*fp32" if track else "*i32"},
             constants={"R": FORWARD_RAYS, "TRACK": track, "EMULATE": False},
             num_warps=FORWARD_WARPS,
+            fp_fusion=False,
         )
     back = _SHARED | {"transposed": "*bf16", "upstream": "*fp32"}
     buffers = ("d_planes", "d_biases", "d_warp", "d_rays")
-    for planes in (True, False):
+    for planes, sm100 in product((True, False), (False, True)):
         yield CompileCase(
             kernel=f"{module}:march_gradients_kernel",
-            name=f"march_gradients_{'field' if planes else 'frozen'}",
+            name=f"march_gradients_{'field' if planes else 'frozen'}{'_sm100' if sm100 else ''}",
             signature=back | dict.fromkeys(buffers, "*fp32"),
             constants={"R": BACKWARD_RAYS, "PLANES": planes, "EMULATE": False},
-            num_warps=BACKWARD_WARPS,
+            num_warps=backward_warps((10, 0) if sm100 else (9, 0)),
+            fp_fusion=False,
+            architectures=(100,) if sm100 else (80, 86, 89, 90),
         )
     yield CompileCase(
         kernel=f"{module}:march_weights_kernel",
@@ -46,4 +55,5 @@ def compile_cases() -> Iterator[CompileCase]:
         signature=back | {"d_weights": "*fp32", "d_b3": "*fp32"},
         constants={"R": WEIGHTS_RAYS, "EMULATE": False},
         num_warps=WEIGHTS_WARPS,
+        fp_fusion=False,
     )

@@ -13,11 +13,11 @@ from torch.nn import functional
 from kernels.ray_march.arrays import FEATURES, HIDDEN
 from kernels.ray_march.shapes_backward import (
     BACKWARD_RAYS,
-    BACKWARD_WARPS,
     FORWARD_RAYS,
     FORWARD_WARPS,
     WEIGHTS_RAYS,
     WEIGHTS_WARPS,
+    backward_warps,
 )
 from kernels.ray_march.tensors import Volume
 from kernels.ray_march.triton_backward import march_gradients_kernel, march_sums_kernel, march_weights_kernel
@@ -91,7 +91,7 @@ def launch_gradients(
             R=BACKWARD_RAYS,
             PLANES=field,
             EMULATE=_interpreted(),
-            num_warps=BACKWARD_WARPS,
+            num_warps=backward_warps(torch.cuda.get_device_capability(device) if device.type == "cuda" else None),
             enable_fp_fusion=False,
         )
     tiles = _tiles(counts, WEIGHTS_RAYS, str(device))
