@@ -116,7 +116,8 @@ class MotionGenerator:
 
     def _hop_unet(self) -> HopUNet:
         """The network's serving form, folded anew when its weights have changed (training goes on with them)."""
-        version = sum(parameter._version for parameter in self.unet.parameters())
+        weights = self.unet.parameters()
+        version = sum(weight._version for weight in weights if not weight.is_inference())  # those made there stay
         if self._folded is None or self._folded[0] != version:
             self._folded = version, HopUNet(self.unet)
         return self._folded[1]
