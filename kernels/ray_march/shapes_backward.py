@@ -9,7 +9,11 @@ from kernels.compile_case import CompileCase
 
 FORWARD_RAYS, FORWARD_WARPS = 64, 4  # rays of a program
 BACKWARD_RAYS, BACKWARD_WARPS, BACKWARD_WARPS_SM100 = 64, 4, 8  # on sm_100 a field's gradients spill in 4 warps
-WEIGHTS_RAYS, WEIGHTS_WARPS = 16, 4  # sums of 64 x 64 stay in registers: few rays, or they spill
+WEIGHTS_RAYS, WEIGHTS_WARPS, WEIGHTS_WARPS_SM100 = (
+    16,
+    4,
+    8,
+)  # sums of 64 x 64 stay in registers: few rays, or they spill
 
 _FLOATS = ("origins", "directions", "t_near", "constants", "planes", "biases", "warp", "sums")
 _SIZES = ("side", "grid", "nodes_x", "nodes_y", "nodes_z")
@@ -23,6 +27,11 @@ _SHARED = (
 def backward_warps(capability: tuple[int, int] | None) -> int:
     """Warps of a program of the gradients' kernel on a GPU of this capability (None: in the interpreter)."""
     return BACKWARD_WARPS_SM100 if capability is not None and capability >= (10, 0) else BACKWARD_WARPS
+
+
+def weights_warps(capability: tuple[int, int] | None) -> int:
+    """Warps of a program of the weights' kernel."""
+    return WEIGHTS_WARPS_SM100 if capability is not None and capability >= (10, 0) else WEIGHTS_WARPS
 
 
 def compile_cases() -> Iterator[CompileCase]:
@@ -49,11 +58,13 @@ def compile_cases() -> Iterator[CompileCase]:
             fp_fusion=False,
             architectures=(100,) if sm100 else (80, 86, 89, 90),
         )
-    yield CompileCase(
-        kernel=f"{module}:march_weights_kernel",
-        name="march_gradients_weights",
-        signature=back | {"d_weights": "*fp32", "d_b3": "*fp32"},
-        constants={"R": WEIGHTS_RAYS, "EMULATE": False},
-        num_warps=WEIGHTS_WARPS,
-        fp_fusion=False,
-    )
+    for sm100 in (False, True):
+        yield CompileCase(
+            kernel=f"{module}:march_weights_kernel",
+            name=f"march_gradients_weights{'_sm100' if sm100 else ''}",
+            signature=back | {"d_weights": "*fp32", "d_b3": "*fp32"},
+            constants={"R": WEIGHTS_RAYS, "EMULATE": False},
+            num_warps=WEIGHTS_WARPS_SM100 if sm100 else WEIGHTS_WARPS,
+            fp_fusion=False,
+            architectures=(100,) if sm100 else (80, 90),  # on sm_86 and 89 it spills 144 bytes (README.md)
+        )

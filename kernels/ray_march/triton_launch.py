@@ -16,8 +16,8 @@ from kernels.ray_march.shapes_backward import (
     FORWARD_RAYS,
     FORWARD_WARPS,
     WEIGHTS_RAYS,
-    WEIGHTS_WARPS,
     backward_warps,
+    weights_warps,
 )
 from kernels.ray_march.tensors import Volume
 from kernels.ray_march.triton_backward import march_gradients_kernel, march_sums_kernel, march_weights_kernel
@@ -78,6 +78,7 @@ def launch_gradients(
     d_rays = torch.zeros(total, 6, device=device)
     origins, directions, t_near, _, *rest = arguments
     given = (origins, directions, t_near, *rest, _by_output(precision, tensors), sums, samples, upstream.contiguous())
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     tiles = _tiles(counts, BACKWARD_RAYS, str(device))
     if len(tiles):
         march_gradients_kernel[(len(tiles),)](
@@ -91,7 +92,7 @@ def launch_gradients(
             R=BACKWARD_RAYS,
             PLANES=field,
             EMULATE=_interpreted(),
-            num_warps=backward_warps(torch.cuda.get_device_capability(device) if device.type == "cuda" else None),
+            num_warps=backward_warps(capability),
             enable_fp_fusion=False,
         )
     tiles = _tiles(counts, WEIGHTS_RAYS, str(device))
@@ -104,7 +105,7 @@ def launch_gradients(
             *sizes,
             R=WEIGHTS_RAYS,
             EMULATE=_interpreted(),
-            num_warps=WEIGHTS_WARPS,
+            num_warps=weights_warps(capability),
             enable_fp_fusion=False,
         )
     of_field: tuple[Tensor | None, ...] = (None,) * 5
