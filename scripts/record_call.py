@@ -23,9 +23,9 @@ from tests.stream_server.server_process import ServerProcess
 from tests.support.chromium import find_chromium
 
 TEXT = "Hello! I am a face that does not exist. Type, and I will say it."
-FRAMES_PER_S = 12.5
-WIDTH = 320
-COLORS = 96
+FRAMES_PER_S = 8.0
+WIDTH = 224
+COLORS = 40
 
 
 def record(browser: Chromium, seconds: float) -> tuple[list[Image.Image], list[int]]:
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--seconds", type=float, default=5.5)
+    parser.add_argument("--seconds", type=float, default=4.5)
     parser.add_argument("--text", default=TEXT)
     options = parser.parse_args(argv)
     executable = find_chromium()

@@ -56,7 +56,8 @@ _EXIT_CANNOT_LOAD = 3  # stream_server.engine.__main__.EXIT_CANNOT_LOAD
 _WATCH_S = 0.1
 _ASK_EVERY = 10  # turns of the watch
 _STUCK_S = 5.0
-_STANDBY_AFTER_S = 3.0  # callers come first: a start takes a core for some seconds
+_STANDBY_AFTER_S = 3.0
+_SPARE_CORES = 4  # from as many on, another engine's start does not disturb calls
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Waiting threads of these pools spin: on two cores OpenBLAS's second thread took half a core from everyone."""
 _END_S = 5.0
@@ -239,9 +240,18 @@ class Supervisor:
         return ready if ready is not None and ready.poll() is None else None
 
     def _stand_by(self) -> None:
-        """Start an engine that imports what it needs and waits, unless there is one; one that ended is not missed."""
-        if self._config.standby and self._standby is None and time.monotonic() >= self._standby_at_s:
+        """Start an engine that imports what it needs and waits, unless there is one; one that ended is not missed.
+
+        That takes a core for some seconds: where calls have none to spare, it waits until there is no call.
+        """
+        if not self._config.standby or self._standby is not None or time.monotonic() < self._standby_at_s:
+            return
+        if (os.cpu_count() or 1) >= _SPARE_CORES or not self._has_sessions():
             self._standby = _spawn(self._engine)
+
+    def _has_sessions(self) -> bool:
+        answers = [self._ask_worker(number) for number in range(self._workers)]
+        return any(answer is None or answer.get("sessions", 0) for answer in answers)
 
     def _watch(self) -> int | None:
         for child in self._children:

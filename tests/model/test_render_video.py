@@ -177,6 +177,7 @@ def test_bad_poses_and_odd_sizes_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert "must be even, got 99" in capsys.readouterr().err
 
 
+@pytest.mark.nightly
 def test_every_rendering_carries_the_installations_mark_unless_it_is_turned_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

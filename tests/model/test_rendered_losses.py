@@ -209,6 +209,7 @@ def test_identity_of_the_neutral_face_costs_nothing_and_opening_does(avatar: Ava
     assert [bool(motion.grad[0, t].any()) for t in range(5)] == [False, True, False, True, False]
 
 
+@pytest.mark.nightly
 def test_mobilefacenet_is_what_opencv_makes_of_it(data_folder: Path, avatar: Avatar) -> None:
     pytest.importorskip("onnx")
     from model.evaluation.identity import FaceEmbedder
@@ -262,6 +263,7 @@ def test_syncnet_sees_blue_green_red_and_is_a_cross_entropy() -> None:
     assert_close(judge.loss(pictures, cepstra).item(), np.log(2), precision="float16")
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_gradient_runs_through_the_real_syncnet(avatar: Avatar) -> None:
     from model.evaluation.syncnet import SyncNet

@@ -36,6 +36,7 @@ def test_ray_and_the_local_engine_give_the_same_bytes(tmp_path: Path, capfd: pyt
     assert calls[-1][:3] == (12, 12, 4)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @needs_ray
 def test_ray_goes_on_where_another_run_stopped(tmp_path: Path) -> None:

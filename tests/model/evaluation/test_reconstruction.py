@@ -181,6 +181,7 @@ def test_sequences_without_pictures_or_sound_are_refused(tmp_path: Path, stage: 
         capture_clips(Capture(tmp_path, {}), stage.frames)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_command_on_the_real_capture(data_folder: Path, tmp_path: Path) -> None:
     """Ten frames of each sequence: the ceiling beats the controls, and the report's parts are there."""
