@@ -25,7 +25,7 @@ from tests.support.chromium import find_chromium
 TEXT = "Hello! I am a face that does not exist. Type, and I will say it."
 FRAMES_PER_S = 8.0
 WIDTH = 224
-COLORS = 40
+COLORS = 28
 
 
 def record(browser: Chromium, seconds: float) -> tuple[list[Image.Image], list[int]]:

@@ -6,8 +6,8 @@ arithmetic. From the same weights, this form
 - computes once per hop what no step changes: the audio context, its keys and values for all blocks, its two
   convolutions;
 - computes all blocks' FiLM in one product, and gives it to the layer norm as its scale and shift;
-- turns convolutions over frames into products with neighbouring frames side by side (PyTorch's own convolution of so
-  short a signal is six times slower).
+- turns convolutions over frames into products with neighbouring frames side by side (PyTorch's own convolution lays
+  so short a signal out anew in every call).
 
 Results differ from `TemporalUNet` by rounding only (`tests/model/test_hop_unet.py`).
 """

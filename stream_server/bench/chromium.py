@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from websockets.sync.client import ClientConnection, connect
 
-__all__ = ["Chromium", "find_chromium"]
+__all__ = ["Browser", "Chromium", "find_chromium"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -40,27 +40,15 @@ def find_chromium(chosen: str | None = None) -> str | None:
     return shutil.which(chosen) if chosen else next((p for name in NAMES if (p := shutil.which(name))), None)
 
 
-class Chromium:
-    """One browser with one page. A microphone plays `microphone_wav` over and over."""
+class Browser:
+    """A browser process with a profile of its own and one page; ends with its context."""
 
-    def __init__(self, executable: str, microphone_wav: Path, *, grant: bool = True, dark: bool = False) -> None:
-        self._profile = tempfile.TemporaryDirectory(prefix="chromium-test-", ignore_cleanup_errors=True)
-        flags = [*FLAGS, f"--user-data-dir={self._profile.name}"]
-        flags += [f"--use-file-for-fake-audio-capture={microphone_wav}"]
-        flags += ["--use-fake-ui-for-media-stream"] if grant else ["--deny-permission-prompts"]
-        flags += ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
-        self._process = subprocess.Popen(
-            [executable, *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+    def __init__(self, command: list[str], profile: tempfile.TemporaryDirectory[str]) -> None:
+        self._profile = profile
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._stack = contextlib.ExitStack()
         self._next_id = 0
         self.console: list[str] = []
-        try:
-            self._socket = self._connect()
-            self._session = self._attach()
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +70,38 @@ class Chromium:
                 self._process.wait()
         self._profile.cleanup()
 
+    def evaluate(self, expression: str, *, timeout_s: float = 30.0) -> Any:
+        """The value of a JavaScript expression, promises awaited."""
+        raise NotImplementedError
+
+    def wait_for(self, expression: str, *, timeout_s: float = 15.0) -> float:
+        """Wait until an expression is true; the seconds it took."""
+        started = time.monotonic()
+        while not self.evaluate(f"Boolean({expression})"):
+            if time.monotonic() - started > timeout_s:
+                state = self.evaluate("document.body.innerText.slice(0, 400)")
+                raise TimeoutError(f"not within {timeout_s} s: {expression}; the page says: {state}; {self.console}")
+            time.sleep(0.03)
+        return time.monotonic() - started
+
+
+class Chromium(Browser):
+    """One browser with one page. A microphone plays `microphone_wav` over and over."""
+
+    def __init__(self, executable: str, microphone_wav: Path, *, grant: bool = True, dark: bool = False) -> None:
+        profile = tempfile.TemporaryDirectory(prefix="chromium-test-", ignore_cleanup_errors=True)
+        flags = [*FLAGS, f"--user-data-dir={profile.name}"]
+        flags += [f"--use-file-for-fake-audio-capture={microphone_wav}"]
+        flags += ["--use-fake-ui-for-media-stream"] if grant else ["--deny-permission-prompts"]
+        flags += ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
+        super().__init__([executable, *flags, "about:blank"], profile)
+        try:
+            self._socket = self._connect()
+            self._session = self._attach()
+        except BaseException:
+            self.close()
+            raise
+
     def open(self, url: str) -> None:
         """Go to a page and wait for it to load."""
         self.call("Page.navigate", url=url)
@@ -95,16 +115,6 @@ class Chromium:
             details = answer["exceptionDetails"]
             raise RuntimeError(details.get("exception", {}).get("description", details["text"]))
         return answer["result"].get("value")
-
-    def wait_for(self, expression: str, *, timeout_s: float = 15.0) -> float:
-        """Wait until an expression is true; the seconds it took."""
-        started = time.monotonic()
-        while not self.evaluate(f"Boolean({expression})"):
-            if time.monotonic() - started > timeout_s:
-                state = self.evaluate("document.body.innerText.slice(0, 400)")
-                raise TimeoutError(f"not within {timeout_s} s: {expression}; the page says: {state}; {self.console}")
-            time.sleep(0.03)
-        return time.monotonic() - started
 
     def screenshot(self, path: Path) -> None:
         """Save the page as PNG."""

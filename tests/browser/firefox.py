@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
+
+from stream_server.bench.chromium import Browser
 
 PREFERENCES = {
     "media.navigator.permission.disabled": True,
@@ -28,21 +27,16 @@ PREFERENCES = {
 }
 
 
-class Firefox:
+class Firefox(Browser):
     """One browser with one page."""
 
     def __init__(self, executable: str) -> None:
-        self._profile = tempfile.TemporaryDirectory(prefix="firefox-test-", ignore_cleanup_errors=True)
-        folder = Path(self._profile.name)
+        profile = tempfile.TemporaryDirectory(prefix="firefox-test-", ignore_cleanup_errors=True)
+        folder = Path(profile.name)
         lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in PREFERENCES.items()]
         (folder / "user.js").write_text("\n".join(lines))
         command = [executable, "--headless", "--no-remote", "--profile", str(folder), "--remote-debugging-port=0"]
-        self._process = subprocess.Popen(
-            [*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self._stack = contextlib.ExitStack()
-        self._next_id = 0
-        self.console: list[str] = []
+        super().__init__([*command, "about:blank"], profile)
         try:
             self._socket = self._connect()
             self.call("session.new", capabilities={})
@@ -51,26 +45,6 @@ class Firefox:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the browser; idempotent."""
-        self._stack.close()
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._profile.cleanup()
 
     def open(self, url: str) -> None:
         """Go to a page and wait for it to load."""
@@ -84,16 +58,6 @@ class Firefox:
         if answer["type"] == "exception":
             raise RuntimeError(answer["exceptionDetails"]["text"])
         return json.loads(answer["result"]["value"])
-
-    def wait_for(self, expression: str, *, timeout_s: float = 15.0) -> float:
-        """Wait until an expression is true; the seconds it took."""
-        started = time.monotonic()
-        while not self.evaluate(f"Boolean({expression})"):
-            if time.monotonic() - started > timeout_s:
-                state = self.evaluate("document.body.innerText.slice(0, 400)")
-                raise TimeoutError(f"not within {timeout_s} s: {expression}; the page says: {state}; {self.console}")
-            time.sleep(0.03)
-        return time.monotonic() - started
 
     def call(self, method: str, *, timeout_s: float = 30.0, **parameters: Any) -> dict[str, Any]:
         """One BiDi command."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +42,7 @@ SMALL = "attention_t16_fp16"
 
 def run_check(
     tmp_path: Path, *options: str, timeout_s: float
-) -> tuple[subprocess.CompletedProcess[str], list[dict[str, int]]]:
+) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
     """The command in a process of its own: this one's triton may be interpreting."""
     rows = tmp_path / "rows.json"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
@@ -60,11 +62,18 @@ def test_a_kernel_compiles_for_two_generations(tmp_path: Path) -> None:
         assert 16 < row["registers"] <= 255 and 0 < row["shared_bytes"] <= SHARED_LIMIT_BYTES[row["sm"]]
 
 
+SPILLS = {("march_gradients_weights", 86), ("march_gradients_weights", 89)}
+"""What is known to spill (kernels/ray_march/README.md): the check refuses it, and nothing else may join it."""
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_every_kernel_compiles_for_every_generation(tmp_path: Path) -> None:
     done, rows = run_check(tmp_path, timeout_s=3590)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert {(row["name"], row["sm"]) for row in rows if row["local_instructions"] or row["stack_bytes"]} == SPILLS
+    assert done.stdout.count("spills:") == len(SPILLS)
+    assert not re.search("the limit is|no tensor-core", done.stdout), done.stdout
     assert len(rows) == sum(len(case.architectures or SHARED_LIMIT_BYTES) for case in find_cases())
 
 

@@ -83,3 +83,12 @@ def test_the_machine_is_described_but_not_named() -> None:
     assert described["cpu"]
     assert described["python"].startswith("3.")
     assert socket.gethostname() not in described.values()
+
+
+def test_a_long_file_is_short_and_reads_the_same(tmp_path: Path) -> None:
+    figures = {f"figure_{n}": Figure(value=n / 3, unit="ms", better="lower") for n in range(300)}
+    results = new_results(figures, command="c", data="d")
+    write_results(tmp_path / "r.json", results)
+    text = (tmp_path / "r.json").read_text()
+    assert len(text) < 0.8 * len(results.model_dump_json(indent=2)) and "\n " not in text
+    assert read_results(tmp_path / "r.json") == results
