@@ -245,10 +245,10 @@ def test_full_size_blocks_are_read_from_the_committed_files_and_not_run() -> Non
     for name in ("closure_f1", "opening_crps", "opening_r"):
         for who in ("served", "retrieval", "static"):
             mine, theirs = figures[f"full_lips.{who}.{name}"], lips[f"grid_val.{who}.{name}"]
-            assert mine.value == pytest.approx(theirs.value) and mine.goal is None
+            assert mine.value == pytest.approx(theirs.value, rel=1e-4) and mine.goal is None
     found = figures["difference.full_lips.served.minus.static.opening_crps"]
     wanted = lips["grid_val.served.opening_crps"].value - lips["grid_val.static.opening_crps"].value
-    assert found.value == pytest.approx(wanted) and verdict(found) == "ahead"
+    assert found.value == pytest.approx(wanted, rel=1e-4, abs=2e-6) and verdict(found) == "ahead"
     assert {one.name for one in COMMITTED} == {key.split(".")[0] for key in figures} - {"difference"}
 
 
