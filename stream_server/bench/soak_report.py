@@ -12,6 +12,7 @@ from scipy.stats import t as student_t
 
 from model.results import Figure
 from stream_server.bench.soak import Minute, Sample, SoakRun
+from stream_server.bench.statistics import drift
 
 __all__ = ["Slope", "slope", "soak_details", "soak_figures"]
 
@@ -90,8 +91,8 @@ def _call_figures(calls: list[list[Minute]]) -> dict[str, Figure]:
     """Of the call that fares worst; drift is the last third's median against the first third's."""
     worst_fps = min(minute.fps for call in calls for minute in call)
     still = max(minute.longest_still_ms for call in calls for minute in call)
-    latency = [_drift([minute.latency_ms for minute in call]) for call in calls]
-    offset = [_drift([minute.av_offset_ms for minute in call]) for call in calls]
+    latency = [drift([minute.latency_ms for minute in call]) for call in calls]
+    offset = [drift([minute.av_offset_ms for minute in call]) for call in calls]
     mean_fps = min(float(np.mean([minute.fps for minute in call])) for call in calls)
     return {
         "fps": Figure(value=mean_fps, unit="fps", goal=_LEAST_FPS, better="higher"),
@@ -104,11 +105,6 @@ def _call_figures(calls: list[list[Minute]]) -> dict[str, Figure]:
         "av_offset_drift": Figure(value=max(offset), unit="ms", goal=_MOST_AV_DRIFT_MS, better="lower"),
         "minutes": Figure(value=float(min(map(len, calls))), unit="min", better="higher"),
     }
-
-
-def _drift(values: list[float]) -> float:
-    third = max(1, len(values) // 3)
-    return abs(float(np.median(values[-third:]) - np.median(values[:third])))
 
 
 def soak_details(run: SoakRun) -> JsonValue:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stream_server.bench.errors import BenchError
 
-__all__ = ["gaps_ms", "jain_index", "percentiles"]
+__all__ = ["drift", "gaps_ms", "jain_index", "percentiles"]
 
 
 def percentiles(
@@ -29,6 +29,18 @@ def gaps_ms(times_ns: Sequence[int]) -> NDArray[np.float64]:
     """(n - 1,) milliseconds between successive moments."""
     times = np.asarray(times_ns, np.int64)
     return np.asarray((times[1:] - times[:-1]) / 1e6)
+
+
+def drift(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """How far the last third's median is from the first third's, without its sign.
+
+    Raises:
+        BenchError: There is no value.
+    """
+    if len(values) == 0:
+        raise BenchError("nothing was measured: no values to take a drift of")
+    third = max(1, len(values) // 3)
+    return abs(float(np.median(values[-third:]) - np.median(values[:third])))
 
 
 def jain_index(shares: Sequence[float]) -> float:
