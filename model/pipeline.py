@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from model.motion.mood import Moods
 from model.motion.own_idle import OwnIdle
 from model.motion.rest_pose import rest_pose_on
 from model.motion.retarget import Retarget
-from model.motion.space import GAZE_CODES, LID_CODES, load_motion_space
+from model.motion.space import GAZE_CODES, LID_CODES, MOTION_SIZE, load_motion_space
 from model.motion_stack import ASSETS
 from model.provenance.consent import ConsentPolicy
 from model.provenance.marker import FrameMarker, MarkSettings
@@ -204,14 +204,37 @@ class AvatarPipeline:
         Raises:
             InputError: The shapes disagree, or a row is not audio (NaN, not scaled to -1..1); no session has advanced.
         """
+        parts: list[list[HopOutput]] = [[] for _ in states]
+        for row, part, _last in self.step_in_parts(audio, controls, states):
+            parts[row].append(part)
+        return [join(made) for made in parts]
+
+    def step_in_parts(
+        self, audio: NDArray[np.float32], controls: Sequence[Controls], states: Sequence[StreamState]
+    ) -> Iterator[tuple[int, HopOutput, bool]]:
+        """The same hop, frame by frame: every session's first frame is here before any second one is rendered.
+
+        Yields (row, its next frame, whether that was its last). Stages are what the row has cost so far. A row whose
+        frames all lie before its stream's beginning yields one part without frames.
+        """
         check_step(audio, controls, states, self.spec.hop_samples)
         spoken = self.motion(audio, states)
-        outputs = []
-        for row, (control, state) in enumerate(zip(controls, states, strict=True)):
-            head_deg = control.head_motion * spoken.head_deg[row]
-            outputs.append(self._render(spoken.face[row], head_deg, control, state, dict(spoken.stage_ms)))
-            state.next_frame += self.spec.hop_frames
-        return outputs
+        stages = [dict(spoken.stage_ms) | {"render": 0.0, "color": 0.0} for _ in states]
+        last = self.spec.hop_frames - 1
+        for i in range(self.spec.hop_frames):
+            for row, (control, state) in enumerate(zip(controls, states, strict=True)):
+                frame = state.next_frame + i
+                if i == last:
+                    state.next_frame += self.spec.hop_frames
+                if frame >= state.first_frame:
+                    head_deg = control.head_motion * spoken.head_deg[row, i]
+                    yield (
+                        row,
+                        self._render(spoken.face[row, i], head_deg, control, state, frame, stages[row]),
+                        i == last,
+                    )
+                elif i == last:
+                    yield row, self._nothing(frame + 1, control, stages[row]), True
 
     def motion(self, audio: NDArray[np.float32], states: Sequence[StreamState]) -> SpokenMotion:
         """The avatars' motion in one hop of sound (B, hop_samples); changes what the states heard."""
@@ -241,39 +264,45 @@ class AvatarPipeline:
 
     def _render(
         self,
-        motion: NDArray[np.float32],  # (hop_frames, 32)
-        head_deg: NDArray[np.float32],  # (hop_frames, 3)
+        motion: NDArray[np.float32],  # (32,)
+        head_deg: NDArray[np.float32],  # (3,)
         control: Controls,
         state: StreamState,
+        frame: int,
         stage_ms: dict[str, float],
     ) -> HopOutput:
-        skip = max(0, state.first_frame - state.next_frame)  # frames before the stream began are not made
         renderer = (state.shown or self.shown).renderer
-        size = self.spec.size
-        count = max(0, self.spec.hop_frames - skip)
-        frames = np.empty((count, size * 3 // 2, size), np.uint8)
-        backdrop = None if isinstance(control.background, Transparent) else control.background
-        alpha = np.empty((count, size, size), np.uint8) if isinstance(control.background, Transparent) else None
-        stage_ms |= {"render": 0.0, "color": 0.0}
-        shown, head = motion[skip:].copy(), np.zeros((count, 3), np.float32)
-        for i in range(count):
-            sway_deg = self._animate(shown[i], control, state, state.next_frame + skip + i)
-            pose = _pose(state.turn(control, self.spec.fps) + sway_deg + head_deg[skip + i])
-            start = time.perf_counter()
-            head[i] = pose.yaw_deg, pose.pitch_deg, pose.roll_deg
-            rgba = renderer.render_head(shown[i], pose)
-            middle = time.perf_counter()
-            if alpha is not None:
-                frames[i], alpha[i] = renderer.cut_out(rgba, pose)
-            else:
-                frames[i] = renderer.composite(rgba, backdrop, pose)
-            stage_ms["render"] += (middle - start) * 1000.0
-            stage_ms["color"] += (time.perf_counter() - middle) * 1000.0
+        shown = motion.copy()
+        sway_deg = self._animate(shown, control, state, frame)
+        pose = _pose(state.turn(control, self.spec.fps) + sway_deg + head_deg)
+        start = time.perf_counter()
+        rgba = renderer.render_head(shown, pose)
+        middle = time.perf_counter()
+        made = self._nothing(frame, control, stage_ms, count=1)
+        if made.alpha is not None:
+            made.frames[0], made.alpha[0] = renderer.cut_out(rgba, pose)
+        else:
+            backdrop = None if isinstance(control.background, Transparent) else control.background
+            made.frames[0] = renderer.composite(rgba, backdrop, pose)
         if self.marker is not None:
-            start = time.perf_counter()
-            self.marker.mark(frames, alpha)
-            stage_ms["color"] += (time.perf_counter() - start) * 1000.0
-        return HopOutput(state.next_frame + skip, frames, shown, stage_ms, head, alpha)
+            self.marker.mark(made.frames, made.alpha)
+        stage_ms["render"] += (middle - start) * 1000.0
+        stage_ms["color"] += (time.perf_counter() - middle) * 1000.0
+        head = np.array([[pose.yaw_deg, pose.pitch_deg, pose.roll_deg]], np.float32)
+        return replace(made, motion=shown[None], stage_ms=dict(stage_ms), head_deg=head)
+
+    def _nothing(self, first_frame: int, control: Controls, stage_ms: dict[str, float], count: int = 0) -> HopOutput:
+        """Room for `count` frames."""
+        size = self.spec.size
+        transparent = isinstance(control.background, Transparent)
+        return HopOutput(
+            first_frame,
+            np.empty((count, size * 3 // 2, size), np.uint8),
+            np.zeros((count, MOTION_SIZE), np.float32),
+            dict(stage_ms),
+            np.zeros((count, 3), np.float32),
+            np.empty((count, size, size), np.uint8) if transparent else None,
+        )
 
     def _animate(
         self, motion: NDArray[np.float32], control: Controls, state: StreamState, frame: int
@@ -287,6 +316,21 @@ class AvatarPipeline:
         motion += idle
         self._moods.add(motion, control.mood, control.mood_strength, state.mood, speaking=state.drive.gate.value)
         return state.idle.head_deg(frame) if control.idle else np.zeros(3, np.float32)
+
+
+def join(parts: Sequence[HopOutput]) -> HopOutput:
+    """A hop's parts, in order, as one output."""
+    if len(parts) == 1:
+        return parts[0]
+    alphas = [part.alpha for part in parts if part.alpha is not None]
+    return HopOutput(
+        parts[0].first_frame,
+        np.concatenate([part.frames for part in parts]),
+        np.concatenate([part.motion for part in parts]),
+        parts[-1].stage_ms,
+        np.concatenate([part.head_deg for part in parts if part.head_deg is not None]),
+        np.concatenate(alphas) if alphas else None,
+    )
 
 
 def check_step(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from stream_server.config import ServerConfig
 from stream_server.engine.avatar_shelf import AvatarShelf
 from stream_server.engine.controls import ControlsMaker
 
-__all__ = ["HopOutputLike", "Loaded", "PipelineLike", "describe", "load"]
+__all__ = ["HopOutputLike", "Loaded", "PipelineLike", "describe", "load", "step_in_parts"]
 
 NUM_ARKIT = 52
 _CPU_MOST_HOPS, _GPU_MOST_HOPS = 8, 32
@@ -77,6 +77,18 @@ class Loaded:
             return np.zeros((0, NUM_ARKIT + 3), np.float32)
         head = output.head_deg if output.head_deg is not None else np.zeros((count, 3), np.float32)
         return np.concatenate([self.pipeline.arkit(output.motion), head], axis=1)
+
+
+def step_in_parts(
+    pipeline: PipelineLike, audio: NDArray[np.float32], controls: Sequence[Any], states: Sequence[Any]
+) -> Iterator[tuple[int, HopOutputLike, bool]]:
+    """(row, frames, whether they are its last) as soon as they are made; whole hops where a pipeline knows no parts."""
+    made_in_parts = getattr(pipeline, "step_in_parts", None)
+    if made_in_parts is not None:
+        yield from made_in_parts(audio, controls, states)
+        return
+    for row, output in enumerate(pipeline.step(audio, controls, states)):
+        yield row, output, True
 
 
 def import_model() -> None:

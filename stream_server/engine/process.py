@@ -23,7 +23,7 @@ import numpy as np
 from model.errors import ModelError
 from stream_server.engine import protocol
 from stream_server.engine.batcher import Change, Close, HopTask, Inbox, Load, Open, Rewind, Task
-from stream_server.engine.loading import HopOutputLike, Loaded, describe
+from stream_server.engine.loading import HopOutputLike, Loaded, describe, step_in_parts
 from stream_server.engine.shared_frames import FrameRing
 from stream_server.engine.streams import Stream, StreamTable
 from stream_server.engine.tasks import parse
@@ -193,22 +193,29 @@ class Engine:
                 self._fail(task, "this stream is not open")
         if not live:
             return
+        self._make(live)
+
+    def _make(self, live: Sequence[tuple[HopTask, Stream]]) -> None:
+        """Step these streams and send every frame when it is made: a first frame does not wait for the second."""
         started_ns = time.monotonic_ns()
         audio = np.stack([task.samples for task, _ in live])
+        controls, states = [s.controls for _, s in live], [s.state for _, s in live]
+        sent = [0] * len(live)
+        open_rows = set(range(len(live)))
         try:
-            outputs = self._loaded.pipeline.step(audio, [s.controls for _, s in live], [s.state for _, s in live])
+            for row, output, last in step_in_parts(self._loaded.pipeline, audio, controls, states):
+                self._answer(live[row][0], output, started_ns, offset=sent[row], last=last)
+                sent[row] += len(output.frames)
+                open_rows -= {row} if last else set()
         except Exception as error:  # ends these sessions only
             log.exception("a step failed")
-            for task, _ in live:
+            for task, _ in (live[row] for row in sorted(open_rows)):
                 self._streams.drop(task.connection, task.session)
                 self._fail(task, f"{type(error).__name__}: {error}")
-            return
-        for (task, _), output in zip(live, outputs, strict=True):
-            self._answer(task, output, started_ns)
 
-    def _answer(self, task: HopTask, output: HopOutputLike, started_ns: int) -> None:
+    def _answer(self, task: HopTask, output: HopOutputLike, started_ns: int, *, offset: int, last: bool) -> None:
         if len(output.frames):
-            task.connection.ring.write(task.slot, output.frames)
+            task.connection.ring.write(task.slot, output.frames, offset)
         body = {
             "type": "frames",
             "session": task.session,
@@ -216,7 +223,9 @@ class Engine:
             "hop": task.hop,
             "slot": task.slot,
             "first_frame": int(output.first_frame),
+            "offset": offset,
             "count": len(output.frames),
+            "last": last,
             "started_ns": started_ns,
             "finished_ns": time.monotonic_ns(),
             "engine_ms": {name: round(float(ms), 3) for name, ms in output.stage_ms.items()},

@@ -6,14 +6,16 @@ worker -> engine
     load    {request, avatar}                                     answered when the avatar is in memory
     open    {session, generation, seed, hop, avatar, controls, rewindable}   a new stream that begins with this hop
     change  {request, session, controls?, avatar?}                from the next hop on; the avatar must be loaded
-    hop     {session, generation, hop, slot} + float32 samples    the slot is the engine's until it answers
+    hop     {session, generation, hop, slot} + float32 samples    the slot is the engine's until its last answer
     rewind  {session, generation, hop}                            back to before that hop, under a new generation
     close   {session}
     ping    {request}                                             answered by the thread that reads
 engine -> worker
     hello   {version, epoch, slots, avatar: {...}}                first; carries the ring's descriptor
-    frames  {session, generation, hop, slot, first_frame, count, started_ns, finished_ns, engine_ms}
+    frames  {session, generation, hop, slot, first_frame, offset, count, last, started_ns, finished_ns, engine_ms}
             + float32 (count, 55): 52 ARKit coefficients, then yaw, pitch, roll of the head in degrees
+            part of a hop's answer: `count` frames from place `offset` of the slot; the slot is the worker's again
+            with the `last`, and `engine_ms` is what the hop has cost so far
     failed  {session, generation, slot?, message}                 this stream ended in an error
     done    {request, ...}  ·  refused {request, message}
 Hops and frames are counted from the session's beginning, whatever the generation.
@@ -33,7 +35,7 @@ from stream_server.errors import EngineLostError, ProtocolError
 
 __all__ = ["Message", "pack", "read_message", "receive_hello", "receive_message", "send_with_descriptor"]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 _HEADER = struct.Struct(">II")
 _MAX_JSON = 1 << 20
 _MAX_BLOB = 1 << 22

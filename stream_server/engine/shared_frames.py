@@ -35,13 +35,13 @@ class FrameRing:
         os.ftruncate(descriptor, slots * frames_per_slot * size * size * 3 // 2)
         return cls(descriptor, slots=slots, frames_per_slot=frames_per_slot, size=size)
 
-    def write(self, slot: int, frames: NDArray[np.uint8]) -> None:
-        """Put `frames` (n, size * 3 // 2, size) at the start of a slot."""
-        self._frames[slot, : len(frames)] = frames
+    def write(self, slot: int, frames: NDArray[np.uint8], offset: int = 0) -> None:
+        """Put `frames` (n, size * 3 // 2, size) into a slot, the first of them at place `offset`."""
+        self._frames[slot, offset : offset + len(frames)] = frames
 
-    def read(self, slot: int, count: int) -> NDArray[np.uint8]:
-        """A copy of the first `count` frames of a slot."""
-        return np.array(self._frames[slot, :count])
+    def read(self, slot: int, count: int, offset: int = 0) -> NDArray[np.uint8]:
+        """A copy of `count` frames of a slot from place `offset` on."""
+        return np.array(self._frames[slot, offset : offset + count])
 
     def close(self) -> None:
         """Give the memory back."""

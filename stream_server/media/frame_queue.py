@@ -20,7 +20,8 @@ class TimedFrame:
     """Frame `index` (it belongs to samples `[640 index, 640 (index + 1))`) and where its time went so far.
 
     `stamps_ns` holds monotonic stamps in order: received, submitted, started, finished, returned. `pace_ns` is
-    the time the earlier frames of the same hop take to show. `motion` (55,): 52 ARKit coefficients and the head's
+    the time after that which the earlier frames of the same hop still take to show. `engine_ms` is what its hop had
+    cost when it was made, all of it if the frame `closes_hop`. `motion` (55,): 52 ARKit coefficients and the head's
     yaw, pitch and roll.
     """
 
@@ -30,6 +31,7 @@ class TimedFrame:
     engine_ms: Mapping[str, float] = field(default_factory=dict)
     pace_ns: int = 0
     motion: NDArray[np.float32] | None = None
+    closes_hop: bool = False
 
 
 class FrameQueue:

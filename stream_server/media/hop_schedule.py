@@ -72,8 +72,8 @@ class HopSchedule:
         del self._in_flight[flight.hop.index]
         self._waiting.appendleft((flight.hop, flight.received_ns))
 
-    def landed(self, generation: int, hop: int) -> Flight | None:
-        """The model answered; None if the answer belongs to an older generation."""
+    def landed(self, generation: int, hop: int, *, last: bool = True) -> Flight | None:
+        """The model answered, for the `last` time or with more to come; None if that is of an older generation."""
         if generation != self.generation:
             return None
-        return self._in_flight.pop(hop, None)
+        return self._in_flight.pop(hop, None) if last else self._in_flight.get(hop)

@@ -41,7 +41,7 @@ class TraceMeter:
         self._sent_ns.append(now_ns)
         stages = stages_ns(frame, heard_ns, now_ns)
         self._totals.frame({name: value / NS_PER_MS for name, value in stages.items()})
-        if frame.pace_ns == 0:  # a hop's first frame speaks for the hop
+        if frame.closes_hop:  # it speaks for the hop
             self._totals.hop(frame.engine_ms)
 
     def report(self, now_ns: int, counters: SessionCounters, dropped: int) -> TimingEvent | None:

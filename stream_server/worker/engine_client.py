@@ -32,7 +32,10 @@ _REQUEST_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class HopResult:
-    """The engine's answer to one hop; `frames` is a copy, `motion` (n, 55)."""
+    """The engine's answer to a hop, or part of it; `frames` is a copy, `motion` (n, 55).
+
+    A hop's frames may come one by one, with `last` the last of them; `engine_ms` is what the hop has cost so far.
+    """
 
     generation: int
     hop: int
@@ -43,6 +46,7 @@ class HopResult:
     finished_ns: int
     returned_ns: int
     engine_ms: dict[str, float]
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +231,12 @@ class EngineClient:
 
     def _take(self, body: dict[str, Any], blob: bytes) -> HopResult:
         assert self._ring is not None
-        slot, count = int(body["slot"]), int(body["count"])
-        frames = self._ring.read(slot, count)
-        self._have_back(slot)
-        busy_ms = sum(body["engine_ms"].values())  # a step's wall time would count its other sessions as well
-        self.busy_ms_per_hop += 0.05 * (busy_ms - self.busy_ms_per_hop) if self.busy_ms_per_hop else busy_ms
+        slot, count, last = int(body["slot"]), int(body["count"]), bool(body["last"])
+        frames = self._ring.read(slot, count, int(body["offset"]))
+        if last:
+            self._have_back(slot)
+            busy_ms = sum(body["engine_ms"].values())  # a step's wall time would count its other sessions as well
+            self.busy_ms_per_hop += 0.05 * (busy_ms - self.busy_ms_per_hop) if self.busy_ms_per_hop else busy_ms
         return HopResult(
             generation=body["generation"],
             hop=body["hop"],
@@ -242,4 +247,5 @@ class EngineClient:
             finished_ns=body["finished_ns"],
             returned_ns=time.monotonic_ns(),
             engine_ms=body["engine_ms"],
+            last=last,
         )

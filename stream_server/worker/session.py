@@ -17,6 +17,7 @@ from stream_server.errors import ConflictError, EngineLostError
 from stream_server.events import ErrorEvent, Event, NoticeEvent
 from stream_server.log_setup import SessionLog
 from stream_server.media.frame_queue import FrameQueue, SoundQueue, TimedFrame
+from stream_server.media.hop_arrival import HopArrival
 from stream_server.media.hop_schedule import HopSchedule
 from stream_server.media.libopus import open_decoder
 from stream_server.media.media_clock import NS_PER_MS, NS_PER_S, MediaClock, PlayoutDelay
@@ -82,6 +83,7 @@ class AvatarSession:
         self._downsampler = Downsampler()
         self._windower = HopWindower(int(self.avatar["hop_samples"]))
         self._schedule = HopSchedule()
+        self._arrival = HopArrival()
         self._stream_open = False
         self._stream_hops = range(0)
         """Hops that the model's stream has been given: it can go back to any of them, and not before."""
@@ -285,20 +287,29 @@ class AvatarSession:
             self.counters.hops_sent += 1
 
     def _on_result(self, result: HopResult) -> None:
-        flight = self._schedule.landed(result.generation, result.hop)
+        flight = self._schedule.landed(result.generation, result.hop, last=result.last)
         if flight is None:
             return
         stamps = (flight.received_ns, flight.submitted_ns, result.started_ns, result.finished_ns, result.returned_ns)
-        hop_frames, first = int(self.avatar["hop_frames"]), result.first_frame
-        for offset, (image, motion) in enumerate(zip(result.frames, result.motion, strict=True)):
-            pace_ns = (first + offset) % hop_frames * NS_PER_S // int(self.avatar["fps"])
-            self.frames.push(TimedFrame(first + offset, image, stamps, result.engine_ms, pace_ns, motion))
-        self.counters.frames_received += len(result.frames)
         if len(result.frames):
-            ideal_ns = self.clock.time_ns(self.frame_position(first)) + self._lookahead_ns
-            self.delay.observe(result.returned_ns - ideal_ns, self.now_ns())
+            self._push_frames(result, stamps)
             self._frame_arrived.set()
+            if result.last:
+                self.delay.observe(self._arrival.worst_lateness_ns, self.now_ns())
         self._submit()
+
+    def _push_frames(self, result: HopResult, stamps: tuple[int, ...]) -> None:
+        first, count = result.first_frame, len(result.frames)
+        due_ns = self.clock.time_ns(self.frame_position(first)) + self._lookahead_ns
+        since_ns = self._arrival.note(result.hop, result.returned_ns, result.returned_ns - due_ns)
+        for offset, (image, motion) in enumerate(zip(result.frames, result.motion, strict=True)):
+            turn_ns = (first + offset) % int(self.avatar["hop_frames"]) * NS_PER_S // int(self.avatar["fps"])
+            closes_hop = result.last and offset == count - 1
+            frame = TimedFrame(
+                first + offset, image, stamps, result.engine_ms, max(0, turn_ns - since_ns), motion, closes_hop
+            )
+            self.frames.push(frame)
+        self.counters.frames_received += count
 
     def _on_failed(self, generation: int, message: str) -> None:
         if generation == self._schedule.generation:

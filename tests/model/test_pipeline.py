@@ -11,6 +11,7 @@ import pytest
 from model.errors import InputError
 from model.motion.space import load_motion_space
 from model.pipeline import AvatarPipeline
+from model.radiance.compositor import Transparent
 from model.state import Controls, HopOutput
 
 
@@ -57,6 +58,25 @@ def test_a_session_does_not_feel_who_shares_its_batch(pipeline: AvatarPipeline) 
         alone = np.concatenate([o.motion for o in run(pipeline, audio[row], seed, asked[row])])
         difference = np.abs(np.concatenate(together[row]) - alone)
         assert difference.max() < 0.08, "bf16 rounds differently in batches, but not by this much (unit: deviations)"
+
+
+def test_frames_come_one_by_one_and_everyones_first_before_anyones_second(pipeline: AvatarPipeline) -> None:
+    audio = np.stack([sound(4, seed) for seed in (1, 2)]).reshape(2, 4, 1280).swapaxes(0, 1)
+    asked = [Controls(mood="smile"), Controls(background=Transparent())]
+    whole, parts = ([pipeline.new_state(seed) for seed in (1, 2)] for _ in range(2))
+    for hop, batch in enumerate(audio):
+        wanted = pipeline.step(batch, asked, whole)
+        made = list(pipeline.step_in_parts(batch, asked, parts))
+        order = [(row, last) for row, _, last in made]
+        assert order == ([(0, True), (1, True)] if hop == 0 else [(0, False), (1, False), (0, True), (1, True)])
+        for row, output in enumerate(wanted):
+            own = [part for of, part, _ in made if of == row]
+            np.testing.assert_array_equal(np.concatenate([part.frames for part in own]), output.frames)
+            np.testing.assert_array_equal(np.concatenate([part.motion for part in own]), output.motion)
+            assert [part.first_frame for part in own] == [output.first_frame + i for i in range(len(own))]
+            assert (output.alpha is None) == (row == 0)
+            costs = [sum(part.stage_ms.values()) for part in own]
+            assert costs == sorted(costs), "what the hop has cost so far"
 
 
 def test_later_sound_changes_no_earlier_frame(pipeline: AvatarPipeline) -> None:

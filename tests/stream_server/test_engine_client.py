@@ -36,6 +36,7 @@ def test_a_shared_step_counts_for_each_session_with_its_own_part(tmp_path: Path)
         protocol.send_with_descriptor(engine, protocol.pack(hello), ring.descriptor)
         client.attach("s", StreamPort(take, lambda *_: None, lambda: None, lambda: None))
         body = {"type": "frames", "session": "s", "generation": 0, "hop": 1, "slot": 0, "first_frame": 0, "count": 1}
+        body |= {"offset": 0, "last": True}
         stamps = {"started_ns": 0, "finished_ns": 80_000_000, "engine_ms": {"sampler": 8.0, "render": 12.0}}
         engine.sendall(protocol.pack(body | stamps, np.zeros((1, MOTION_COLUMNS), np.float32).tobytes()))
         async with asyncio.timeout(5):

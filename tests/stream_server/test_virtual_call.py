@@ -117,3 +117,26 @@ def test_short_hops_are_served_eighty_milliseconds_sooner() -> None:
     assert usual.latency_ms(4.0, 8.0) - sooner.latency_ms(4.0, 8.0) == pytest.approx(80.0, abs=12.0)
     assert sooner.longest_still_ms(4.0, 8.0) <= 45.0
     check_sound(sooner)
+
+
+def test_a_first_frame_that_comes_before_the_second_makes_the_call_earlier() -> None:
+    """The step takes 60 ms; with its first frame after 36 the sound may leave 24 ms earlier, and no frame is late."""
+    calm = packets(Impairment())
+    whole, _ = run_call(calm, seconds=END_S, step_ms=lambda _: 60.0)
+    parts, session = run_call(calm, seconds=END_S, step_ms=lambda _: 60.0, first_frame_share=0.6)
+    gained_ms = whole.latency_ms(END_S - 2, END_S) - parts.latency_ms(END_S - 2, END_S)
+    assert gained_ms == pytest.approx(24.0, abs=3.0)
+    check_sound(parts)
+    assert parts.longest_still_ms(2.0, END_S - 1) <= 45.0
+    assert session.counters.frames_late == 0
+
+
+def test_frames_one_by_one_on_a_bad_network_and_behind_a_model_that_stalls() -> None:
+    record, session = run_call(
+        packets(WORST, 3), seconds=END_S, step_ms=stalls(5.0, 250.0, 50.0), first_frame_share=0.5
+    )
+    check_sound(record)
+    shown = [index for _, _, index in record.shown if index is not None]
+    assert shown == sorted(set(shown)), "each frame once, in order"
+    assert session.tally().hops_dropped == 0
+    assert record.longest_still_ms(END_S - 2, END_S) <= 45.0

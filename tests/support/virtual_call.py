@@ -36,13 +36,23 @@ _IMAGE = np.zeros((6, 4), np.uint8)
 
 
 class ScriptedEngine:
-    """Answers hops one after the other; each takes what `step_ms` says for the moment (s) it begins."""
+    """Answers hops one after the other; each takes what `step_ms` says for the moment (s) it begins.
 
-    def __init__(self, step_ms: Callable[[float], float], *, hop_frames: int = 2, lookahead_frames: int = 2) -> None:
+    Frames come together at its end, or one by one, the first after `first_frame_share` of the step.
+    """
+
+    def __init__(
+        self,
+        step_ms: Callable[[float], float],
+        *,
+        hop_frames: int = 2,
+        lookahead_frames: int = 2,
+        first_frame_share: float = 1.0,
+    ) -> None:
         cut = {"hop_frames": hop_frames, "lookahead_frames": lookahead_frames, "hop_samples": 640 * hop_frames}
         self.avatar: dict[str, Any] | None = AVATAR | cut
         self._hop_frames, self._lookahead_frames = hop_frames, lookahead_frames
-        self._step_ms = step_ms
+        self._step_ms, self._first_frame_share = step_ms, first_frame_share
         self._free_s = 0.0
         self._ports: dict[str, StreamPort] = {}
         self._begins: dict[str, tuple[int, int]] = {}
@@ -68,12 +78,18 @@ class ScriptedEngine:
         loop = asyncio.get_running_loop()
         starts_s = max(loop.time(), self._free_s)
         stale = generation != self._begins[session][0]
-        self._free_s = starts_s + (0.0 if stale else self._step_ms(starts_s) / 1e3)
-        loop.call_at(self._free_s, self._answer, session, generation, hop, starts_s)
+        took_s = 0.0 if stale else self._step_ms(starts_s) / 1e3
+        self._free_s = starts_s + took_s
+        if self._first_frame_share < 1.0:
+            first_s = starts_s + took_s * self._first_frame_share
+            loop.call_at(first_s, self._answer, session, generation, hop, starts_s, slice(0, 1), False)
+            loop.call_at(self._free_s, self._answer, session, generation, hop, starts_s, slice(1, None), True)
+        else:
+            loop.call_at(self._free_s, self._answer, session, generation, hop, starts_s, slice(None), True)
         return True
 
-    def _answer(self, session: str, generation: int, hop: int, started_s: float) -> None:
-        self.free_slots += 1
+    def _answer(self, session: str, generation: int, hop: int, started_s: float, part: slice, last: bool) -> None:
+        self.free_slots += last
         port = self._ports.get(session)
         if port is None:
             return
@@ -82,7 +98,8 @@ class ScriptedEngine:
         end = (hop + 1) * self._hop_frames - self._lookahead_frames
         first = max(end - self._hop_frames, first_hop * self._hop_frames)
         count = max(0, end - first)
-        indices = np.arange(first, first + count, dtype=np.float32)
+        indices = np.arange(first, first + count, dtype=np.float32)[part]
+        first, count = first + (part.start or 0), len(indices)
         port.on_result(
             HopResult(
                 generation=generation,
@@ -94,6 +111,7 @@ class ScriptedEngine:
                 finished_ns=now_ns,
                 returned_ns=now_ns,
                 engine_ms={},
+                last=last,
             )
         )
 
@@ -140,14 +158,15 @@ def run_call(
     seconds: float,
     step_ms: Callable[[float], float] = lambda _: 30.0,
     low_latency: bool = False,
+    first_frame_share: float = 1.0,
 ) -> tuple[Record, AvatarSession]:
     """A session that gets packet `number` at each moment (s); moments rise."""
 
     async def call() -> tuple[Record, AvatarSession]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        cut = {"hop_frames": 1, "lookahead_frames": 1} if low_latency else {}
-        engine = ScriptedEngine(step_ms, **cut)
+        cut: dict[str, int] = {"hop_frames": 1, "lookahead_frames": 1} if low_latency else {}
+        engine = ScriptedEngine(step_ms, **cut, first_frame_share=first_frame_share)
         session = AvatarSession(
             "virtual",
             engine,  # type: ignore[arg-type]
