@@ -70,7 +70,7 @@ def test_a_standby_that_died_is_not_missed(server: ServerProcess) -> None:
     wait_for(lambda: is_ready(server))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.nightly), signal.SIGKILL])
 def test_none_is_left_at_the_end(number: signal.Signals) -> None:
     process = ServerProcess("--standby")
     try:
