@@ -73,11 +73,10 @@ def test_both_runs_of_the_tests_count(tmp_path: Path, codes: tuple[int, int], wa
     """Exit code 5, no test chosen, is a failure only where it is both runs'."""
     calls, code = run_tests(tmp_path, codes, "-k", "nobody")
     assert code == wanted
-    together, alone = calls
-    assert together[2:4] == ["--numprocesses", together[3]] and together[-2:] == alone[-2:] == ["-k", "nobody"]
-    ignored = [word.removeprefix("--ignore=") for word in together if word.startswith("--ignore=")]
-    assert ignored == alone[2:-2]
-    assert [path for path in ignored if not (ROOT / path).is_dir()] == []
+    computing, timed = calls
+    assert computing[2:5] == ["--timed", "without", "--numprocesses"] and timed[2:4] == ["--timed", "only"]
+    assert computing[-2:] == timed[-2:] == ["-k", "nobody"]
+    assert timed[4:-2] == ["tests/stream_server", "tests/browser", "tests/deploy"]
 
 
 def test_a_named_test_runs_by_itself(tmp_path: Path) -> None:
