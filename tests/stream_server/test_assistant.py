@@ -240,11 +240,12 @@ def mouth(jpeg: bytes) -> float:
     return float((luma[:, luma.shape[1] // 2][luma.shape[0] // 2 :] < 50).sum())
 
 
+@pytest.mark.nightly
 def test_an_interrupt_of_a_model_that_cannot_keep_up_ends_nothing() -> None:
     """Half of real time: the model's stream begins anew again and again; interrupts go back no further than that."""
 
     async def talk(assistant: Assistant) -> None:
-        for turn in range(2):
+        for turn in range(3):
             await assistant.socket.send(tone(4.0))
             await assistant.send(type="utterance.end")
             await assistant.until(lambda turn=turn: len(assistant.of("playback.started")) > turn)

@@ -51,6 +51,7 @@ async def hang_up(server: ServerProcess, peer: RealPeer) -> None:
         await http.delete(f"/v1/sessions/{peer.session}")
 
 
+@pytest.mark.nightly
 def test_a_call_goes_on_while_the_engine_pauses(server: ServerProcess) -> None:
     """Two seconds without the model: the last picture stays, time and sound go on, and then the face moves again."""
 
