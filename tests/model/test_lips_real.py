@@ -25,13 +25,13 @@ from model.speech_to_motion import SpeechToMotion
 from model.training.motion_check import mean_r
 from model.training.motion_targets import load_motion
 
-CLIPS = 3
+CLIPS = 6
 
 
 @pytest.fixture(scope="module")
 def prepared(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("clips")
-    for video in sorted((data_folder / "grid_s1" / "val").glob("*.mp4"))[::14][:CLIPS]:
+    for video in sorted((data_folder / "grid_s1" / "val").glob("*.mp4"))[::7][:CLIPS]:
         shutil.copy(video, source)
         shutil.copy(video.with_suffix(".align"), source)
     (source / "broken.mp4").write_bytes(b"not a video")
