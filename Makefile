@@ -13,7 +13,7 @@ serve: bootstrap
 	@exec $(BIN)/nerf-lipsync serve $(ARGS)
 
 test: bootstrap
-	$(BIN)/python -m pytest $(ARGS)
+	scripts/test.sh $(ARGS)
 
 nightly: bootstrap
 	@scripts/bootstrap.sh cluster voices

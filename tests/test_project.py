@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -55,8 +56,45 @@ def test_large_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts/bootstrap.sh", "scripts/fresh.sh", "scripts/fresh_inside.sh", "scripts/sbom.sh", ".ci/run"]
+    "script",
+    [*(f"scripts/{name}.sh" for name in ("bootstrap", "fresh", "fresh_inside", "sbom", "test")), ".ci/run"],
 )
 def test_scripts_parse(script: str) -> None:
     done = subprocess.run(["bash", "-n", ROOT / script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("codes", "wanted"),
+    [((0, 0), 0), ((1, 0), 1), ((0, 1), 1), ((5, 0), 0), ((0, 5), 0), ((5, 5), 5), ((5, 2), 1)],
+    ids=str,
+)
+def test_both_runs_of_the_tests_count(tmp_path: Path, codes: tuple[int, int], wanted: int) -> None:
+    """Exit code 5, no test chosen, is a failure only where it is both runs'."""
+    calls, code = run_tests(tmp_path, codes, "-k", "nobody")
+    assert code == wanted
+    computing, timed = calls
+    assert computing[2:5] == ["--timed", "without", "--numprocesses"] and timed[2:4] == ["--timed", "only"]
+    assert computing[-2:] == timed[-2:] == ["-k", "nobody"]
+    assert timed[4:-2] == ["tests/stream_server", "tests/browser", "tests/deploy"]
+
+
+def test_a_named_test_runs_by_itself(tmp_path: Path) -> None:
+    calls, code = run_tests(tmp_path, (3,), "-x", "tests/test_docs.py::test_one")
+    assert calls == [["-m", "pytest", "-x", "tests/test_docs.py::test_one"]]
+    assert code == 3
+
+
+def run_tests(folder: Path, codes: tuple[int, ...], *options: str) -> tuple[list[list[str]], int]:
+    """What scripts/test.sh would run if pytest ended with these codes, one after another; and its own code."""
+    (folder / "bin").mkdir()
+    (folder / "codes").write_text("".join(f"{code}\n" for code in codes))
+    python = folder / "bin" / "python"
+    python.write_text(
+        f"#!/bin/sh\ncd {folder}\nprintf '%s ' \"$@\" >> calls; echo >> calls\n"
+        "code=$(head -n 1 codes); sed -i 1d codes; exit $code\n"
+    )
+    python.chmod(0o755)
+    environment = os.environ | {"NERF_LIPSYNC_VENV": str(folder)}
+    done = subprocess.run([ROOT / "scripts" / "test.sh", *options], env=environment, check=False)
+    return [line.split() for line in (folder / "calls").read_text().splitlines()], done.returncode

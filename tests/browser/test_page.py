@@ -44,6 +44,7 @@ def check_call(measured: Measured) -> None:
     assert measured.algorithmic_ms == 140.0
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_call_with_the_stand_in(browser: Chromium, server: ServerProcess) -> None:
     measured = call_and_measure(browser, server, seconds=10)
@@ -59,7 +60,7 @@ def test_a_call_with_the_stand_in(browser: Chromium, server: ServerProcess) -> N
 @pytest.mark.slow
 def test_a_call_with_the_avatar(browser: Chromium) -> None:
     with ServerProcess("--timecode", pipeline=None, timeout_s=180) as avatar_server:
-        measured = call_and_measure(browser, avatar_server, seconds=20)
+        measured = call_and_measure(browser, avatar_server, seconds=15)
         browser.evaluate("document.getElementById('stop').click()")
     check_call(measured)
     r = mouth_as_expected(measured.traces)

@@ -40,6 +40,7 @@ def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
         yield browser
 
 
+@pytest.mark.nightly
 def test_the_example_answers(browser: Chromium) -> None:
     with speech_service(seconds=1.0) as url, ServerProcess("--speech-url", url) as server:
         browser.open(f"{server.url}/example-assistant.html")

@@ -55,13 +55,13 @@ def psnr_db(pictures: Pictures, reference: ReferenceImage) -> float:
     return float(-10.0 * np.log10(np.mean(error**2) + 1e-16))
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 7), (3, 9)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 7), pytest.param(3, 9, marks=pytest.mark.nightly)])
 def test_matches_reference_at_odd_sizes(height: int, width: int) -> None:
     rgba = check(random_field(1, step=COARSE), random_frame(2, height, width))
     assert height < 7 or rgba[..., 3].max() > 0.5
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", pytest.param("bf16", marks=pytest.mark.nightly)])
 def test_precisions_at_the_serving_step(precision: Precision) -> None:
     """Close to the reference, and, where no ray ends early, exactly its samples in every precision."""
     field, frame = head_field(plane_side=32, grid=32), head_frame(7)

@@ -43,14 +43,14 @@ def run_pictures(*options: str, timeout_s: float) -> str:
 @pytest.mark.timeout(600)  # 15 s of one core, but the interpreter suffers from whatever runs beside it
 def test_pictures() -> None:
     last = run_pictures("-m", "not nightly", "--timeout", "500", timeout_s=580)
-    assert int(re.findall(r"(\d+) passed", last)[0]) >= 9
+    assert int(re.findall(r"(\d+) passed", last)[0]) >= 8
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_larger_pictures() -> None:
     last = run_pictures("--nightly", "-m", "nightly", "--timeout", "900", timeout_s=1750)
-    assert int(re.findall(r"(\d+) passed", last)[0]) >= 20
+    assert int(re.findall(r"(\d+) passed", last)[0]) >= 22
 
 
 COMPILE = """

@@ -18,6 +18,7 @@ from model.radiance.compositor import Background
 from model.radiance.serving import AvatarRenderer
 from stream_server.cli import main
 
+pytestmark = pytest.mark.usefixtures("weights_once")
 SIZE = 64
 CORNER = (slice(1, 8), slice(1, 8))  # top left: background in any pose
 REST = np.zeros(MOTION_SIZE, np.float32)

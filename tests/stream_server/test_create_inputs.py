@@ -95,6 +95,7 @@ def test_nobody_in_the_picture(
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_people(
     tmp_path: Path, task: Path, consent: list[str], frames: Frames, capfd: pytest.CaptureFixture[str]

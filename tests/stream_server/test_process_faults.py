@@ -51,6 +51,7 @@ async def hang_up(server: ServerProcess, peer: RealPeer) -> None:
         await http.delete(f"/v1/sessions/{peer.session}")
 
 
+@pytest.mark.nightly
 def test_a_call_goes_on_while_the_engine_pauses(server: ServerProcess) -> None:
     """Two seconds without the model: the last picture stays, time and sound go on, and then the face moves again."""
 
@@ -79,6 +80,7 @@ def test_a_call_goes_on_while_the_engine_pauses(server: ServerProcess) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.nightly
 def test_an_engine_that_hangs_is_replaced_and_the_call_goes_on(server: ServerProcess) -> None:
     async def run() -> tuple[float, int, int]:
         async with RealPeer(server.url) as peer:
@@ -210,9 +212,9 @@ def grown(server: ServerProcess, first: int, then: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_twenty_sessions_leave_no_descriptor_and_no_session_sized_memory(server: ServerProcess) -> None:
+def test_sessions_leave_no_descriptor_and_no_session_sized_memory(server: ServerProcess) -> None:
     """An encoder or a feed that stayed would be a megabyte for each session."""
-    assert grown(server, 10, 10) == []
+    assert grown(server, 6, 6) == []
 
 
 @pytest.mark.nightly

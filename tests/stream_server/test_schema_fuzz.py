@@ -67,7 +67,7 @@ def run(examples: int) -> Counter[tuple[str, int]]:
 
 @pytest.mark.slow
 def test_no_made_up_request_is_an_unhandled_error() -> None:
-    run(5)
+    run(2)
 
 
 @pytest.mark.nightly

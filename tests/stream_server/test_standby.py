@@ -61,6 +61,7 @@ def test_the_standby_takes_over_and_another_stands_by(server: ServerProcess) -> 
     assert server.children()["standby"] not in before.values()
 
 
+@pytest.mark.nightly
 def test_a_standby_that_died_is_not_missed(server: ServerProcess) -> None:
     wait_for(lambda: has_standby(server))
     before = server.children()
@@ -70,7 +71,7 @@ def test_a_standby_that_died_is_not_missed(server: ServerProcess) -> None:
     wait_for(lambda: is_ready(server))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.nightly), signal.SIGKILL])
 def test_none_is_left_at_the_end(number: signal.Signals) -> None:
     process = ServerProcess("--standby")
     try:

@@ -161,7 +161,7 @@ def notices(peer: RealPeer) -> list[str]:
     return [event.code for event in peer.events if isinstance(event, NoticeEvent)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.nightly), signal.SIGTERM])
 def test_the_end_leaves_nothing_behind(number: signal.Signals) -> None:
     process = ServerProcess()
     children = process.children()

@@ -112,6 +112,7 @@ def test_what_is_stored_is_what_was_measured(outcome: ClipOutcome) -> None:
     assert json.loads(outcome.samples[0].parts["meta.json"])["head_shape"] == load_head_shape().hash
 
 
+@pytest.mark.nightly
 def test_the_same_clip_gives_the_same_bytes(
     source: ClipSource, settings: AnalysisSettings, outcome: ClipOutcome
 ) -> None:
@@ -120,41 +121,50 @@ def test_the_same_clip_gives_the_same_bytes(
     assert again == outcome
 
 
+@pytest.mark.parametrize(
+    ("late_frames", "problem"), [(3, None), pytest.param(9, Problem.OUT_OF_SYNC, marks=pytest.mark.nightly)]
+)
 def test_late_sound_is_moved_back_or_refused(
-    source: ClipSource, settings: AnalysisSettings, tmp_path: Path, frames: Frames
+    source: ClipSource,
+    settings: AnalysisSettings,
+    tmp_path: Path,
+    frames: Frames,
+    late_frames: int,
+    problem: Problem | None,
 ) -> None:
-    for late_frames, problem in ((3, None), (9, Problem.OUT_OF_SYNC)):
-        path = tmp_path / f"late{late_frames}.mkv"
-        with av.open(str(source.video)) as read, av.open(str(path), "w") as written:
-            video = written.add_stream("libx264", rate=25, options={"qp": "18"})
-            video.width, video.height, video.pix_fmt = FACE_PX, FACE_PX, "yuv420p"
-            sound = written.add_stream("pcm_s16le", rate=16000, layout="mono")
-            for image in frames:
-                written.mux(video.encode(VideoFrame.from_ndarray(image, format="rgb24")))
-            written.mux(video.encode(None))
-            resampler = av.AudioResampler("s16", "mono", 16000)
-            silence = np.zeros((1, late_frames * 640), np.int16)
-            parts = [silence] + [f.to_ndarray() for a in read.decode(audio=0) for f in resampler.resample(a)]
-            samples = np.ascontiguousarray(np.concatenate(parts, 1)[:, : 75 * 640])
-            block = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-            block.sample_rate, block.pts, block.time_base = 16000, 0, Fraction(1, 16000)
-            written.mux(sound.encode(block))
-            written.mux(sound.encode(None))
-        found = analyse_clip(ClipSource(key="late", video=path), settings)
-        assert found.problem == problem, found.message
-        if problem is None:
-            assert any(note.startswith(Note.SHIFTED) for note in found.notes)
-            assert abs(found.row["sync_offset_frames"] - late_frames) <= 1
-        else:
-            assert "+3" in found.message and "ms off the lips" in found.message
+    path = tmp_path / f"late{late_frames}.mkv"
+    with av.open(str(source.video)) as read, av.open(str(path), "w") as written:
+        video = written.add_stream("libx264", rate=25, options={"qp": "18"})
+        video.width, video.height, video.pix_fmt = FACE_PX, FACE_PX, "yuv420p"
+        sound = written.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for image in frames:
+            written.mux(video.encode(VideoFrame.from_ndarray(image, format="rgb24")))
+        written.mux(video.encode(None))
+        resampler = av.AudioResampler("s16", "mono", 16000)
+        silence = np.zeros((1, late_frames * 640), np.int16)
+        parts = [silence] + [f.to_ndarray() for a in read.decode(audio=0) for f in resampler.resample(a)]
+        samples = np.ascontiguousarray(np.concatenate(parts, 1)[:, : 75 * 640])
+        block = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        block.sample_rate, block.pts, block.time_base = 16000, 0, Fraction(1, 16000)
+        written.mux(sound.encode(block))
+        written.mux(sound.encode(None))
+    found = analyse_clip(ClipSource(key="late", video=path), settings)
+    assert found.problem == problem, found.message
+    if problem is None:
+        assert any(note.startswith(Note.SHIFTED) for note in found.notes)
+        assert abs(found.row["sync_offset_frames"] - late_frames) <= 1
+    else:
+        assert "+3" in found.message and "ms off the lips" in found.message
 
 
+@pytest.mark.nightly
 def test_no_face(no_sync: AnalysisSettings, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (50, 240, 320, 3), np.uint8)
     found = analyse_clip(film(tmp_path / "noise.mp4", lambda k: noise[k]), no_sync)
     assert found.problem == Problem.NO_FACE and "no face in 50 frames" in found.message
 
 
+@pytest.mark.nightly
 def test_two_faces(no_sync: AnalysisSettings, tmp_path: Path, frames: Frames) -> None:
     found = analyse_clip(
         film(tmp_path / "two.mp4", lambda k: np.concatenate([frames[k], frames[(k + 30) % 75][:, ::-1]], 1)), no_sync
@@ -215,6 +225,7 @@ def test_a_face_that_goes_away_splits_the_clip(no_sync: AnalysisSettings, tmp_pa
     assert gone.problem == Problem.FACE_LOST and "keep it in the picture" in gone.message
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "note"),
     [("turned", Note.ROTATED), ("uneven", Note.VARIABLE_FRAME_RATE), ("long_sound", Note.AUDIO_LONGER)],
@@ -326,6 +337,7 @@ def test_pictures_are_crops_with_their_mattes(source: ClipSource, no_sync: Analy
     assert backdrop[2] > backdrop[0] + 50  # GRID's blue
 
 
+@pytest.mark.nightly
 def test_a_head_model_is_fitted_on_request(
     source: ClipSource, no_sync: AnalysisSettings, data_folder: Path, tmp_path: Path, outcome: ClipOutcome
 ) -> None:
@@ -344,7 +356,7 @@ def test_a_head_model_is_fitted_on_request(
         read_head(outcome.samples[0])
 
 
-@pytest.mark.parametrize("layout", ["voxceleb2", "lrw"])
+@pytest.mark.parametrize("layout", [pytest.param("voxceleb2", marks=pytest.mark.nightly), "lrw"])
 def test_the_fields_own_layouts_are_prepared(
     data_folder: Path, source: ClipSource, frames: Frames, tmp_path: Path, layout: str
 ) -> None:

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 60.0
 COUNT = 12
 TEXTS = {2: "refuse", 6: "split"}
+NIGHTLY = pytest.mark.nightly
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +69,11 @@ def is_alive(pid: int) -> bool:
     ("rename", "when"),
     [
         (1, "before"),  # the recipe
-        (1, "after"),
-        (2, "before"),  # the first shard
+        pytest.param(1, "after", marks=NIGHTLY),
+        pytest.param(2, "before", marks=NIGHTLY),  # the first shard
         (2, "after"),  # no sidecar yet
-        (3, "after"),  # its staging still there
-        (5, "before"),  # the second sidecar
+        pytest.param(3, "after", marks=NIGHTLY),  # its staging still there
+        pytest.param(5, "before", marks=NIGHTLY),  # the second sidecar
         (9, "before"),  # the manifest
     ],
 )
@@ -85,7 +86,9 @@ def test_a_kill_around_a_rename_is_made_good(
     assert contents(tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize(("gate", "workers"), [(1, 1), (4, 2), (8, 2)])
+@pytest.mark.parametrize(
+    ("gate", "workers"), [pytest.param(1, 1, marks=NIGHTLY), (4, 2), pytest.param(8, 2, marks=NIGHTLY)]
+)
 def test_a_kill_between_clips_is_made_good(tmp_path: Path, gate: int, workers: int) -> None:
     """The clip at the gate does not end before the run is killed; those before it are done by then."""
     texts = TEXTS | {gate: "patient"}

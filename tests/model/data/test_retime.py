@@ -212,6 +212,7 @@ def test_every_training_accent_says_the_grid_words(text: str) -> None:
         match_phones([r.name for r in phone_runs(said.phonemes)], wanted)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_training_voices_are_english_and_never_the_held_out_one() -> None:
     try:

@@ -29,6 +29,7 @@ from model.radiance.decoder2d import Decoder2d, Decoder2dConfig, save_decoder
 from model.results import Figure, new_results, read_results, write_results
 from tests.support.made_speech import made_speech
 
+pytestmark = pytest.mark.usefixtures("weights_once")
 ROOT = Path(__file__).parents[3]
 RNG = np.random.default_rng(0)
 

@@ -101,6 +101,7 @@ def test_views_that_do_not_fit_are_refused() -> None:
             call()
 
 
+@pytest.mark.nightly
 def test_truly_rendered_views_are_the_floor(data_folder: Path) -> None:
     """Twelve expressions seen from five sides: what tracker and network lose by themselves."""
     from model.data.capture import Capture

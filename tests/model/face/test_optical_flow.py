@@ -164,6 +164,7 @@ def test_frames_and_landmarks_that_do_not_fit_are_named() -> None:
         mouth_flow([picture, picture], clip)
 
 
+@pytest.mark.nightly
 def test_flow_tells_of_real_speech_what_the_landmarks_tell(data_folder: Path) -> None:
     from model.data.video import read_video
     from model.face.landmarks import fill_gaps, track_face

@@ -47,7 +47,9 @@ def test_mark_is_found_where_it_is_and_nowhere_else() -> None:
     assert detect(marked.astype(float), key=b"another key, sixteen").payload is None
 
 
-@pytest.mark.parametrize("scale", [0.6, 0.75, 1.4, 4.0])
+@pytest.mark.parametrize(
+    "scale", [0.6, *(pytest.param(scale, marks=pytest.mark.nightly) for scale in (0.75, 1.4)), 4.0]
+)
 def test_mark_is_found_in_resized_pictures_and_tells_their_scale(scale: float) -> None:
     from scipy.ndimage import zoom
 

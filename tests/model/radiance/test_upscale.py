@@ -19,6 +19,7 @@ from model.radiance.upscale import ASSET, UpscaleConfig, UpscaleNet, Upscaler, e
 from model.training.upscale import Pairs, UpscaleTraining, drawn_frames, finer, fit
 from stream_server.cli import main
 
+pytestmark = pytest.mark.usefixtures("weights_once")
 MOUTH_BOX = (0.35, 0.5, 0.65, 0.74)
 
 
