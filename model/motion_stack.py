@@ -51,11 +51,14 @@ def load_motion_stack(
     device: torch.device | None = None,
     precision: Precision | None = None,
     timing: StreamTiming | None = None,
+    instruction_set: str = "auto",
 ) -> MotionStack:
     """Load encoder, VAE and U-Net from one folder.
 
     `whisper` is the checkpoint of the Whisper that the folder's speech heads were trained on, if they were;
     `device` is the encoder's (the CPU if not given), `precision` too (that device's best). `timing` None: as trained.
+    On a CPU the networks run at one level of the native library, as the ray marcher does; one that is named and lacks
+    bfloat16 has the encoder in fp32.
 
     Raises:
         CheckpointBindingError: The U-Net was trained with another encoder, VAE or motion space, or the speech heads on
@@ -63,6 +66,9 @@ def load_motion_stack(
         ConfigError: The network cannot be cut so.
         ModelError: A file is missing or damaged.
     """
+    on_cpu = device is None or device.type == "cpu"
+    if precision is None and on_cpu and instruction_set not in ("auto", "avx512bf16"):
+        precision = "fp32"
     speech = load_speech(folder / SPEECH_FILE, whisper=whisper, device=device, precision=precision)
     vae = load_checkpoint(folder / VAE_FILE, kind="motion-vae", config_cls=VaeConfig)
     motion = load_checkpoint(folder / MOTION_FILE, kind="motion", config_cls=UNetConfig)
@@ -72,11 +78,18 @@ def load_motion_stack(
     unet = TemporalUNet(motion.config)
     unet.load_state_dict(_single(motion.tensors))
     cut = motion.config if timing is None else timing.apply(motion.config)
-    features = SpeechFeatures(speech.model, hop_frames=cut.hop_frames, lookahead_frames=cut.lookahead_frames)
+    features = SpeechFeatures(
+        speech.model,
+        hop_frames=cut.hop_frames,
+        lookahead_frames=cut.lookahead_frames,
+        instruction_set=instruction_set,
+    )
     features.warm_up()
     with torch.inference_mode():
         rest = vae_model.eval().encode(torch.zeros(1, 8, 32))[0, -1].clone()
-    generator = MotionGenerator(unet, rest, num_steps=num_steps, temperature=temperature, timing=timing)
+    generator = MotionGenerator(
+        unet, rest, num_steps=num_steps, temperature=temperature, timing=timing, instruction_set=instruction_set
+    )
     return MotionStack(features, generator, vae_model, motion.metadata.get("view_bias", ""))
 
 

@@ -119,6 +119,7 @@ class AvatarPipeline:
             num_views=views,
             device=device or best_device(),
             timing=LOW_LATENCY if low_latency else None,
+            instruction_set=instruction_set,
         )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash, policy=consent_policy)
         renderer = AvatarRenderer(
