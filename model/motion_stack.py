@@ -17,6 +17,7 @@ from model.errors import CheckpointBindingError
 from model.motion.space import load_motion_space
 from model.motion.vae import MotionVae, VaeConfig
 from model.motion.view_bias import ViewBias
+from model.speech.encoder_graph import serving_precision
 from model.speech.speech_file import load_speech
 from model.speech.stream import SpeechFeatures
 from model.speech.whisper_encoder import Precision
@@ -56,9 +57,8 @@ def load_motion_stack(
     """Load encoder, VAE and U-Net from one folder.
 
     `whisper` is the checkpoint of the Whisper that the folder's speech heads were trained on, if they were;
-    `device` is the encoder's (the CPU if not given), `precision` too (that device's best). `timing` None: as trained.
-    On a CPU the networks run at one level of the native library, as the ray marcher does; one that is named and lacks
-    bfloat16 has the encoder in fp32.
+    `device` is the encoder's (the CPU if not given), `precision` too (that device's fastest). `timing` None: as
+    trained. On a CPU the networks run at a level of the native library that may be named, as the ray marcher does.
 
     Raises:
         CheckpointBindingError: The U-Net was trained with another encoder, VAE or motion space, or the speech heads on
@@ -66,10 +66,9 @@ def load_motion_stack(
         ConfigError: The network cannot be cut so.
         ModelError: A file is missing or damaged.
     """
-    on_cpu = device is None or device.type == "cpu"
-    if precision is None and on_cpu and instruction_set not in ("auto", "avx512bf16"):
-        precision = "fp32"
-    speech = load_speech(folder / SPEECH_FILE, whisper=whisper, device=device, precision=precision)
+    place = device or torch.device("cpu")
+    precision = precision or serving_precision(place, instruction_set)
+    speech = load_speech(folder / SPEECH_FILE, whisper=whisper, device=place, precision=precision)
     vae = load_checkpoint(folder / VAE_FILE, kind="motion-vae", config_cls=VaeConfig)
     motion = load_checkpoint(folder / MOTION_FILE, kind="motion", config_cls=UNetConfig)
     _check_bindings(folder / MOTION_FILE, motion, speech.content_hash, vae.content_hash)

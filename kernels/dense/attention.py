@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -40,8 +42,17 @@ def attend(
     if num_heads < 1 or width % num_heads:
         raise KernelInputError(f"num_heads must divide {width}, got {num_heads}")
     scale = (width // num_heads) ** -0.5 if scale is None else scale
-    if choose_backend("attend", backend, cpu_library=cpu_info().built) == "reference":
+    isa = _native_level(backend, instruction_set)
+    if isa is None:
         return attend_reference(query, key, value, num_heads, bias=bias, scale=scale)
     out = torch.empty(batch, frames, width)
-    attend_native(query, key, value, num_heads, bias, scale, out, instruction_set_index(instruction_set))
+    attend_native(query, key, value, num_heads, bias, scale, out, isa)
     return out
+
+
+@cache
+def _native_level(backend: Backend, instruction_set: str) -> int | None:
+    """The level's number in the C ABI, None for the reference."""
+    if choose_backend("attend", backend, cpu_library=cpu_info().built) == "reference":
+        return None
+    return instruction_set_index(instruction_set)

@@ -15,6 +15,7 @@ from torch import Tensor
 from kernels.native import cpu_info
 from model.speech.folded_encoder import FoldedEncoder
 from model.speech.speech_model import Encode, SpeechModel
+from model.speech.whisper_encoder import Precision, best_precision
 
 SLOTS: Final = (1, 2, 4, 8, 16, 32)
 """Batch sizes that are captured. Larger batches are cut."""
@@ -28,6 +29,15 @@ Capture = Callable[[Compute, Tensor], Compute]
 def best_device() -> torch.device:
     """The CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def serving_precision(device: torch.device, instruction_set: str = "auto") -> Precision:
+    """The encoder's fastest: where the native library serves it, fp32, which it does sooner than PyTorch bf16 with
+    AVX512-BF16 (`products_cpu.json`), but hardly sooner than with AMX."""
+    amx = torch.cpu.get_capabilities().get("amx_bf16") and instruction_set == "auto"
+    if device.type == "cpu" and cpu_info().built and not amx:
+        return "fp32"
+    return best_precision(device)
 
 
 class BatchedSpeech:
