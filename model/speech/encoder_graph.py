@@ -95,7 +95,7 @@ class BatchedSpeech:
         return self._captured[slot]
 
     def _compute(self, windows: Tensor) -> Tensor:
-        return self._model.heard(windows, self._encode, last_frames=self.last_frames).features
+        return self._model(windows, last_frames=self.last_frames, encode=self._encode).features  # type: ignore[no-any-return]
 
 
 class CudaCapture:

@@ -93,16 +93,14 @@ class SpeechModel(nn.Module):
         self.learned = nn.Linear(width, LEARNED_SLICE.stop - LEARNED_SLICE.start)
         self.mel_branch = MelBranch(config.encoder.num_mels, config.patch_channels)
 
-    def forward(self, mel: Tensor, *, last_frames: int | None = None) -> SpeechOutput:
+    def forward(self, mel: Tensor, *, last_frames: int | None = None, encode: Encode | None = None) -> SpeechOutput:
         """Features of the last frames of windows (B, columns, mels), and the logits of those frames' tokens.
 
-        `last_frames` None gives all frames of the window (24).
+        `last_frames` None gives all frames of the window (24). `encode` is another form of the encoder.
         """
-        return self.heard(mel, self.encoder, last_frames=last_frames)
-
-    def heard(self, mel: Tensor, encode: Encode, *, last_frames: int | None = None) -> SpeechOutput:
-        """The same with another form of the encoder."""
-        states = encode(mel.transpose(1, 2), None if last_frames is None else TOKENS_PER_FRAME * last_frames)
+        states = (encode or self.encoder)(
+            mel.transpose(1, 2), None if last_frames is None else TOKENS_PER_FRAME * last_frames
+        )
         logits, voice = self.phoneme_head(states[:, -1]), self.voice_head(states[:, -1])
         mix = torch.softmax(self.layer_mix.float(), 0).to(states.dtype)
         hidden = torch.einsum("l,bltw->btw", mix, states)
