@@ -33,7 +33,7 @@ def best_device() -> torch.device:
 
 def serving_precision(device: torch.device, instruction_set: str = "auto") -> Precision:
     """The encoder's fastest: where the native library serves it, fp32, which it does sooner than PyTorch bf16 with
-    AVX512-BF16 (`products_cpu.json`), but hardly sooner than with AMX."""
+    AVX512-BF16 (`products_cpu_avx512.json`), but hardly sooner than with AMX."""
     amx = torch.cpu.get_capabilities().get("amx_bf16") and instruction_set == "auto"
     if device.type == "cpu" and cpu_info().built and not amx:
         return "fp32"
