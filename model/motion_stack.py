@@ -17,6 +17,7 @@ from model.errors import CheckpointBindingError
 from model.motion.space import load_motion_space
 from model.motion.vae import MotionVae, VaeConfig
 from model.motion.view_bias import ViewBias
+from model.speech.encoder_graph import serving_precision
 from model.speech.speech_file import load_speech
 from model.speech.stream import SpeechFeatures
 from model.speech.whisper_encoder import Precision
@@ -51,11 +52,13 @@ def load_motion_stack(
     device: torch.device | None = None,
     precision: Precision | None = None,
     timing: StreamTiming | None = None,
+    instruction_set: str = "auto",
 ) -> MotionStack:
     """Load encoder, VAE and U-Net from one folder.
 
     `whisper` is the checkpoint of the Whisper that the folder's speech heads were trained on, if they were;
-    `device` is the encoder's (the CPU if not given), `precision` too (that device's best). `timing` None: as trained.
+    `device` is the encoder's (the CPU if not given), `precision` too (that device's fastest). `timing` None: as
+    trained. On a CPU the networks run at a level of the native library that may be named, as the ray marcher does.
 
     Raises:
         CheckpointBindingError: The U-Net was trained with another encoder, VAE or motion space, or the speech heads on
@@ -63,7 +66,9 @@ def load_motion_stack(
         ConfigError: The network cannot be cut so.
         ModelError: A file is missing or damaged.
     """
-    speech = load_speech(folder / SPEECH_FILE, whisper=whisper, device=device, precision=precision)
+    place = device or torch.device("cpu")
+    precision = precision or serving_precision(place, instruction_set)
+    speech = load_speech(folder / SPEECH_FILE, whisper=whisper, device=place, precision=precision)
     vae = load_checkpoint(folder / VAE_FILE, kind="motion-vae", config_cls=VaeConfig)
     motion = load_checkpoint(folder / MOTION_FILE, kind="motion", config_cls=UNetConfig)
     _check_bindings(folder / MOTION_FILE, motion, speech.content_hash, vae.content_hash)
@@ -72,11 +77,18 @@ def load_motion_stack(
     unet = TemporalUNet(motion.config)
     unet.load_state_dict(_single(motion.tensors))
     cut = motion.config if timing is None else timing.apply(motion.config)
-    features = SpeechFeatures(speech.model, hop_frames=cut.hop_frames, lookahead_frames=cut.lookahead_frames)
+    features = SpeechFeatures(
+        speech.model,
+        hop_frames=cut.hop_frames,
+        lookahead_frames=cut.lookahead_frames,
+        instruction_set=instruction_set,
+    )
     features.warm_up()
     with torch.inference_mode():
         rest = vae_model.eval().encode(torch.zeros(1, 8, 32))[0, -1].clone()
-    generator = MotionGenerator(unet, rest, num_steps=num_steps, temperature=temperature, timing=timing)
+    generator = MotionGenerator(
+        unet, rest, num_steps=num_steps, temperature=temperature, timing=timing, instruction_set=instruction_set
+    )
     return MotionStack(features, generator, vae_model, motion.metadata.get("view_bias", ""))
 
 

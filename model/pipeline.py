@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from kernels.backend import Backend
+from kernels.native import INSTRUCTION_SETS
 from model.avatar import load_avatar
 from model.diffusion.generator import LOW_LATENCY
 from model.errors import InputError
@@ -103,6 +104,7 @@ class AvatarPipeline:
 
         `whisper` is the Whisper checkpoint that `models` was trained on, if on one. The encoder runs on `device`
         (None: on a GPU if there is one). `smoothing` (0..1) and `views` (1, 3, 5) are those of `SpeechToMotion.load`.
+        `backend` is the renderer's; `instruction_set` names the level of the native library for renderer and networks.
         With `upscale` heads are rendered at half the size and enlarged by a network (trained for 512 px).
         `low_latency` gives hops of one frame with one of look-ahead: 60 ms of algorithmic delay in the place of 140.
         Frames are marked as `marks` says; with None, for measurements of the bare picture, they are not.
@@ -119,6 +121,7 @@ class AvatarPipeline:
             num_views=views,
             device=device or best_device(),
             timing=LOW_LATENCY if low_latency else None,
+            instruction_set=instruction_set if instruction_set in INSTRUCTION_SETS else "auto",
         )
         loaded = load_avatar(avatar, motion_space=load_motion_space().hash, policy=consent_policy)
         renderer = AvatarRenderer(

@@ -67,6 +67,7 @@ class SpeechToMotion:
         num_views: int = 1,
         device: torch.device | None = None,
         timing: StreamTiming | None = None,
+        instruction_set: str = "auto",
     ) -> SpeechToMotion:
         """Load the models of one folder, and voice activity; the arguments are those of `load_motion_stack`.
 
@@ -81,7 +82,13 @@ class SpeechToMotion:
         space = load_motion_space()
         smoother = Smoother(space, SmoothingConfig(strength=smoothing))
         stack = load_motion_stack(
-            folder, whisper=whisper, num_steps=num_steps, temperature=temperature, device=device, timing=timing
+            folder,
+            whisper=whisper,
+            num_steps=num_steps,
+            temperature=temperature,
+            device=device,
+            timing=timing,
+            instruction_set=instruction_set,
         )
         drive = cls(stack, load_voice_activity(), smoother=smoother, views=_views(stack, space, num_views))
         return replace(drive, rest_motion=silent_motion(drive, space))
@@ -170,7 +177,9 @@ def silent_motion(drive: SpeechToMotion, space: MotionSpace) -> Array:
     listening = replace(drive, gate=ALWAYS_OPEN, smoother=None)
     g = drive.stack.generator
     cut = StreamTiming(hop_frames=g.config.hop_frames, lookahead_frames=g.config.lookahead_frames)
-    calm = MotionGenerator(g.unet, g.rest_latent, num_steps=g.num_steps, temperature=0.0, timing=cut)
+    calm = MotionGenerator(
+        g.unet, g.rest_latent, num_steps=g.num_steps, temperature=0.0, timing=cut, instruction_set=g.instruction_set
+    )
     state, silence = listening.new_state(0), np.zeros(drive.hop_samples, np.float32)
     latents = features = listening.features([state])
     for _ in range(-(-round(REST_SECONDS * SAMPLE_RATE) // drive.hop_samples)):

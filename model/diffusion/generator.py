@@ -76,12 +76,14 @@ class MotionGenerator:
         num_steps: int = 2,
         temperature: float = 0.0,
         timing: StreamTiming | None = None,  # None: as trained
+        instruction_set: str = "auto",
     ):
         self.unet = unet.eval()
         self.config = unet.config if timing is None else timing.apply(unet.config)
         self.rest_latent = rest_latent  # (16,)
         self.num_steps = num_steps
         self.temperature = temperature
+        self.instruction_set = instruction_set
         self._folded: tuple[int, HopUNet] | None = None
 
     def new_state(self, seed: int) -> MotionState:
@@ -119,7 +121,7 @@ class MotionGenerator:
         weights = self.unet.parameters()
         version = sum(weight._version for weight in weights if not weight.is_inference())  # those made there stay
         if self._folded is None or self._folded[0] != version:
-            self._folded = version, HopUNet(self.unet)
+            self._folded = version, HopUNet(self.unet, instruction_set=self.instruction_set)
         return self._folded[1]
 
     def _prefix(self, states: Sequence[MotionState]) -> tuple[Tensor, Tensor]:

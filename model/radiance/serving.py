@@ -107,7 +107,10 @@ class AvatarRenderer:
         instruction_set: str = "auto",
         upscaler: Upscaler | None = None,
     ) -> None:
-        """With an `upscaler` the head is rendered at half of `size_px` and enlarged; the rest is at full size."""
+        """With an `upscaler` the head is rendered at half of `size_px` and enlarged; the rest is at full size.
+
+        `backend` "triton" is the head's alone: torso and colour of single pictures are laid on the CPU then.
+        """
         self.avatar = avatar
         self.size_px = size_px
         self.conditioner = FieldConditioner(avatar.config, avatar.arrays)
@@ -120,6 +123,7 @@ class AvatarRenderer:
             sample=self.conditioner.frame_inputs(motion, avatar.config.rest_pose, SAMPLE_PX),
         )
         self._backend: Backend = backend
+        self._flat_backend: Backend = "auto" if backend == "triton" else backend
         self._asked_set = instruction_set
         self._torso = np.asarray(avatar.arrays["torso"], np.uint8)
         self._following = FollowingTorso(avatar, size_px) if "torso_mix" in avatar.arrays else None
@@ -172,7 +176,7 @@ class AvatarRenderer:
     ) -> NDArray[np.uint8]:
         """Head over torso and background, as I420; the torso as the pose moves it, if it does."""
         under = self.underlay(background or self.background, pose)
-        return composite_i420(rgba, under, backend=self._backend)
+        return composite_i420(rgba, under, backend=self._flat_backend)
 
     def cut_out(
         self, rgba: NDArray[np.float32], pose: HeadPose | None = None
@@ -188,7 +192,7 @@ class AvatarRenderer:
         straight = shown * color / np.maximum(alpha, 1 / 255) + (1 - shown) * own
         opaque = np.ascontiguousarray(np.clip(np.rint(straight), 0, 255), np.uint8)
         cover = np.asarray(np.clip(np.rint(alpha[..., 0] * 255), 0, 255), np.uint8)
-        return composite_i420(np.zeros_like(rgba), opaque, backend=self._backend), cover
+        return composite_i420(np.zeros_like(rgba), opaque, backend=self._flat_backend), cover
 
     def underlay(self, background: Backdrop, pose: HeadPose | None = None) -> NDArray[np.uint8]:
         """Opaque torso over background (size, size, 3), kept for the few backgrounds in use."""
@@ -196,7 +200,7 @@ class AvatarRenderer:
         if self._following is None:
             return behind
         rotvec = (pose or self.avatar.config.rest_pose).rotation_vector()
-        return self._following.over(behind, rotvec, head_matrix(rotvec, self.avatar.config.neck), self._backend)
+        return self._following.over(behind, rotvec, head_matrix(rotvec, self.avatar.config.neck), self._flat_backend)
 
     def behind(self, background: Backdrop) -> NDArray[np.uint8]:
         follows = self._following is not None
@@ -212,7 +216,9 @@ class AvatarRenderer:
     ) -> NDArray[np.uint8]:
         """The same for a head anywhere (4, 4), as filmed heads are."""
         behind = self.behind(background or self.background)
-        return behind if self._following is None else self._following.over(behind, rotvec, head_to_world, self._backend)
+        if self._following is None:
+            return behind
+        return self._following.over(behind, rotvec, head_to_world, self._flat_backend)
 
 
 class FollowingTorso:

@@ -1,4 +1,4 @@
-"""A speech model behind one call for any number of sessions: on a GPU by CUDA graphs, on the CPU as it stands.
+"""A speech model behind one call for any number of sessions: on a GPU by CUDA graphs, on a CPU by `kernels.dense`.
 
 A hop of one session is hundreds of small kernels: launching them costs more than running them. A captured graph is
 launched whole, but for one batch shape only, so there is one for each slot size and batches are padded to the next.
@@ -12,7 +12,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from model.speech.speech_model import SpeechModel
+from kernels.native import cpu_info
+from model.speech.folded_encoder import FoldedEncoder
+from model.speech.speech_model import Encode, SpeechModel
+from model.speech.whisper_encoder import Precision, best_precision
 
 SLOTS: Final = (1, 2, 4, 8, 16, 32)
 """Batch sizes that are captured. Larger batches are cut."""
@@ -28,18 +31,38 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def serving_precision(device: torch.device, instruction_set: str = "auto") -> Precision:
+    """The encoder's fastest: where the native library serves it, fp32, which it does sooner than PyTorch bf16 with
+    AVX512-BF16 (`products_cpu_avx512.json`), but hardly sooner than with AMX."""
+    amx = torch.cpu.get_capabilities().get("amx_bf16") and instruction_set == "auto"
+    if device.type == "cpu" and cpu_info().built and not amx:
+        return "fp32"
+    return best_precision(device)
+
+
 class BatchedSpeech:
     """Features of the last frames of windows, (B, columns, mels) to (B, last_frames, 256), both fp32 on the CPU.
 
-    Runs where the model's weights are.
+    Runs where the model's weights are. On a CPU an encoder in fp32 is folded once, when this is made, for the native
+    library's level `instruction_set` if that library is built; one in bf16 runs as it stands.
     """
 
-    def __init__(self, model: SpeechModel, *, last_frames: int, capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        model: SpeechModel,
+        *,
+        last_frames: int,
+        capture: Capture | None = None,
+        instruction_set: str = "auto",
+    ) -> None:
         self.device = model.layer_mix.device
         self.last_frames = last_frames
         self._model = model.eval()
         self._capture = capture or (CudaCapture() if self.device.type == "cuda" else None)
         self._captured: dict[int, Compute] = {}
+        self._encode: Encode = self._model.encoder
+        if self.device.type == "cpu" and model.encoder.precision == "fp32" and cpu_info().built:
+            self._encode = FoldedEncoder(model.encoder, instruction_set=instruction_set)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -72,7 +95,7 @@ class BatchedSpeech:
         return self._captured[slot]
 
     def _compute(self, windows: Tensor) -> Tensor:
-        return self._model(windows, last_frames=self.last_frames).features  # type: ignore[no-any-return]
+        return self._model(windows, last_frames=self.last_frames, encode=self._encode).features  # type: ignore[no-any-return]
 
 
 class CudaCapture:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,6 +33,9 @@ PROSODY_SLICE = slice(LEARNED_SLICE.stop, LEARNED_SLICE.stop + PROSODY_SIZE)
 MEL_SLICE = slice(PROSODY_SLICE.stop, FEATURE_SIZE)
 VOICE_CUES = 2
 """Logits of each token beside its phonemes: voicing (the larynx sounds), activity (somebody speaks)."""
+
+Encode = Callable[[Tensor, int | None], Tensor]
+"""Layer outputs of windows (B, mels, columns), of the last tokens if so many are asked for."""
 
 
 class SpeechOutput(NamedTuple):
@@ -89,12 +93,14 @@ class SpeechModel(nn.Module):
         self.learned = nn.Linear(width, LEARNED_SLICE.stop - LEARNED_SLICE.start)
         self.mel_branch = MelBranch(config.encoder.num_mels, config.patch_channels)
 
-    def forward(self, mel: Tensor, *, last_frames: int | None = None) -> SpeechOutput:
+    def forward(self, mel: Tensor, *, last_frames: int | None = None, encode: Encode | None = None) -> SpeechOutput:
         """Features of the last frames of windows (B, columns, mels), and the logits of those frames' tokens.
 
-        `last_frames` None gives all frames of the window (24).
+        `last_frames` None gives all frames of the window (24). `encode` is another form of the encoder.
         """
-        states = self.encoder(mel.transpose(1, 2), None if last_frames is None else TOKENS_PER_FRAME * last_frames)
+        states = (encode or self.encoder)(
+            mel.transpose(1, 2), None if last_frames is None else TOKENS_PER_FRAME * last_frames
+        )
         logits, voice = self.phoneme_head(states[:, -1]), self.voice_head(states[:, -1])
         mix = torch.softmax(self.layer_mix.float(), 0).to(states.dtype)
         hidden = torch.einsum("l,bltw->btw", mix, states)

@@ -32,13 +32,16 @@ class SpeechState:
 class SpeechFeatures:
     """Windows of several sessions through the encoder in one batch, on the model's device and in its precision."""
 
-    def __init__(self, model: SpeechModel, *, hop_frames: int, lookahead_frames: int) -> None:
+    def __init__(
+        self, model: SpeechModel, *, hop_frames: int, lookahead_frames: int, instruction_set: str = "auto"
+    ) -> None:
         self.model = model.eval()
         self.hop_frames = hop_frames
         self.lookahead_frames = lookahead_frames
         self.hop_samples = hop_frames * COLUMNS_PER_FRAME * HOP_SAMPLES
         self.log_mel = LogMel(model.config.encoder.num_mels)
-        self._batched = BatchedSpeech(model, last_frames=hop_frames + lookahead_frames)
+        last = hop_frames + lookahead_frames
+        self._batched = BatchedSpeech(model, last_frames=last, instruction_set=instruction_set)
 
     def warm_up(self) -> None:
         """On a GPU, capture the graphs of all batch sizes, which takes seconds; on the CPU nothing."""

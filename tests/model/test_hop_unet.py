@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kernels.backend import Backend
 from model.diffusion.generator import MotionGenerator
 from model.diffusion.hop_unet import HopUNet
 from model.diffusion.unet import Process, TemporalUNet, UNetConfig
@@ -43,8 +44,8 @@ def window(unet: TemporalUNet, batch: int, seed: int) -> dict[str, Tensor | None
 
 
 @torch.inference_mode()
-def both(unet: TemporalUNet, w: dict[str, Tensor | None]) -> tuple[Tensor, Tensor]:
-    folded = HopUNet(unet).hop(w["prefix"], w["prefix_mask"], w["audio"], w["audio_mask"])  # type: ignore[arg-type]
+def both(unet: TemporalUNet, w: dict[str, Tensor | None], backend: Backend = "auto") -> tuple[Tensor, Tensor]:
+    folded = HopUNet(unet, backend=backend).hop(w["prefix"], w["prefix_mask"], w["audio"], w["audio_mask"])  # type: ignore[arg-type]
     late = {name: w[name] for name in ("noisy", "noise_time", "target_time", "temperature", "pose", "style")}
     return unet(**w), folded.denoise(**late)  # type: ignore[arg-type]
 
@@ -62,12 +63,13 @@ def assert_equal(got: tuple[Tensor, Tensor]) -> None:
     styles=st.sampled_from([0, 3]),
     self_attention=st.booleans(),
     mel_branch=st.booleans(),
+    backend=st.sampled_from(["reference", "auto"]),
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=25, deadline=None)
-def test_folded_is_the_network(batch: int, process: Process, seed: int, **options: object) -> None:
+def test_folded_is_the_network(batch: int, process: Process, backend: Backend, seed: int, **options: object) -> None:
     unet = shaken_unet(seed, process=process, **options)
-    assert_equal(both(unet, window(unet, batch, seed)))
+    assert_equal(both(unet, window(unet, batch, seed), backend))
 
 
 def test_a_window_in_which_nothing_was_heard() -> None:

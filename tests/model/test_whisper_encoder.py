@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 from whisper.model import AudioEncoder
 
-from model.speech.encoder_graph import SLOTS, BatchedSpeech, Compute
+from kernels.backend import Backend
+from kernels.native import cpu_info
+from model.speech import encoder_graph
+from model.speech.encoder_graph import SLOTS, BatchedSpeech, Compute, serving_precision
+from model.speech.folded_encoder import FoldedEncoder
 from model.speech.speech_model import SpeechConfig, SpeechModel
 from model.speech.whisper_encoder import EncoderConfig, WindowedEncoder, best_precision
 from tests.support.closeness import assert_close
@@ -88,6 +93,51 @@ def test_the_best_precision_is_one_that_this_machine_multiplies() -> None:
         "bf16" if {"avx512_bf16", "amx_bf16"} & {k for k, v in torch.cpu.get_capabilities().items() if v} else "fp32"
     )
     assert best_precision(torch.device("cpu")) == wanted
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize(("last_tokens", "count"), [(None, 1), (8, 3), (48, 2)])
+@torch.inference_mode()
+def test_folded_it_is_the_same_encoder(backend: Backend, last_tokens: int | None, count: int) -> None:
+    torch.manual_seed(1)
+    encoder = WindowedEncoder(SMALL).eval()
+    mel = windows(count).transpose(1, 2)
+    got, wanted = FoldedEncoder(encoder, backend=backend)(mel, last_tokens), encoder(mel, last_tokens)
+    assert wanted.abs().max() > 1
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=2e-5)
+
+
+def test_what_serves_is_folded_in_fp32_and_itself_in_bf16(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = copy.deepcopy(speech)
+    other.encoder.set_precision("bf16")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("PyTorch's encoder ran")
+
+    for model in (speech, other):
+        monkeypatch.setattr(model.encoder, "forward", refuse)
+    assert BatchedSpeech(speech, last_frames=4)(windows(1)).isfinite().all()
+    with pytest.raises(AssertionError, match="PyTorch's encoder ran"):
+        BatchedSpeech(other, last_frames=4)(windows(1))
+
+
+@pytest.mark.parametrize(
+    ("able", "built", "level", "wanted"),
+    [
+        ({"avx512_bf16": True}, True, "auto", "fp32"),
+        ({"avx512_bf16": True}, False, "auto", "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": True}, True, "auto", "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": True}, True, "avx2", "fp32"),
+        ({}, True, "auto", "fp32"),
+        ({}, False, "auto", "fp32"),
+    ],
+)
+def test_serving_takes_the_fastest_precision(
+    able: dict[str, bool], built: bool, level: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    monkeypatch.setattr(encoder_graph, "cpu_info", lambda: replace(cpu_info(), built=built))
+    assert serving_precision(torch.device("cpu"), level) == wanted
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])

@@ -2,7 +2,7 @@
 #pragma once
 #include <stdint.h>
 
-#define NLS_ABI_VERSION 4
+#define NLS_ABI_VERSION 5
 #define NLS_MOST_NODES 64  // of a layer's displacement grid, along a side
 #define NLS_API extern "C" __attribute__((visibility("default")))
 
@@ -71,3 +71,43 @@ NLS_API int32_t nls_composite_i420(const float* rgba, const uint8_t* underlay, i
 // nodes, 2) x and y in half pictures, corners aligned; background, out: (height, width, 3).
 NLS_API int32_t nls_warp_layer(const uint8_t* layer, int32_t layer_side, const float* grid, int32_t nodes,
                                const uint8_t* background, int32_t height, int32_t width, uint8_t* out);
+
+// Products of few rows with a packed matrix, and attention over short sequences (kernels/dense). Levels that differ in the
+// ray marcher's arithmetic only are one level here.
+enum NlsActivation { NLS_NONE = 0, NLS_SILU = 1, NLS_GELU = 2 };
+
+struct NlsProduct {
+  const float* x;      // (batch, frames, channels)
+  const float* scale;  // null, or a layer norm's (channels) for each batch row, scale_step floats apart
+  const float* shift;
+  const float* add;  // null, or of y's shape; may be y
+  float epsilon;
+  int32_t scale_step;
+  int32_t batch, frames, channels;
+  int32_t taps, stride;   // frames side by side that a row sees, zero beyond the ends; and how far apart rows are
+  int32_t before, after;  // NlsActivation, of the (normalised) inputs and of the product
+};
+
+struct NlsAttention {
+  const float *q, *k, *v;  // (batch, queries or keys, heads * size), strides in floats below
+  const float* bias;       // null, or (batch, keys): added to scores, -inf where unheard
+  float* out;              // (batch, queries, heads * size)
+  int64_t q_batch, q_row, k_batch, k_row, v_batch, v_row;
+  int32_t batch, queries, keys, heads, size;
+  float scale;
+};
+
+struct NlsDense;
+struct NlsTeam;
+
+NLS_API int32_t nls_team_create(int32_t threads, NlsTeam** team);
+NLS_API void nls_team_destroy(NlsTeam* team);
+// weight: (outputs, inputs), kept in half precision if that holds all of it exactly; bias: (outputs) or null.
+NLS_API int32_t nls_dense_create(const float* weight, const float* bias, int32_t outputs, int32_t inputs, int32_t isa,
+                                 NlsDense** dense);
+NLS_API void nls_dense_destroy(NlsDense* dense);
+NLS_API int64_t nls_dense_bytes(const NlsDense* dense);
+// y (batch, (frames - 1) / stride + 1, outputs) = after(windows W^T + bias) + add. team: null for the calling thread
+// alone; one product at a time per team.
+NLS_API int32_t nls_dense_run(const NlsDense* dense, NlsTeam* team, const NlsProduct* call, float* y);
+NLS_API int32_t nls_attend(const NlsAttention* call, int32_t isa);

@@ -126,6 +126,44 @@ void check_layer(Random& random) {
   }
 }
 
+// Every kind of product and attention, on arrays that are exactly as large as they must be.
+void check_dense(int isa, Random& random) {
+  NlsTeam* team = nullptr;
+  require(nls_team_create(3, &team) == NLS_OK, "nls_team_create");
+  for (const int outputs : {1, 33, 130})
+    for (const int taps : {1, 3}) {
+      const int channels = 13, batch = 2, frames = 7, stride = taps == 3 ? 2 : 1, rows = (frames - 1) / stride + 1;
+      std::vector<float> weight = normal(random, static_cast<size_t>(outputs) * taps * channels, 1.0f);
+      if (outputs == 33) std::fill(weight.begin(), weight.end(), 0.5f);  // halves
+      const auto x = normal(random, batch * frames * channels, 1.0f), norm = normal(random, batch * channels, 1.0f);
+      const auto bias = normal(random, static_cast<size_t>(outputs), 1.0f);
+      const auto add = normal(random, static_cast<size_t>(batch) * rows * outputs, 1.0f);
+      NlsDense* dense = nullptr;
+      require(nls_dense_create(weight.data(), bias.data(), outputs, taps * channels, isa, &dense) == NLS_OK, "create");
+      NlsProduct call{x.data(), nullptr, nullptr, nullptr, 1e-5f, 0, batch, frames, channels, taps, stride, 0, 0};
+      std::vector<float> one(add.size()), shared(add.size());
+      require(nls_dense_run(dense, nullptr, &call, one.data()) == NLS_OK, "nls_dense_run");
+      call.scale = call.shift = norm.data(), call.scale_step = channels, call.add = add.data();
+      call.before = NLS_SILU, call.after = NLS_GELU;
+      require(nls_dense_run(dense, nullptr, &call, one.data()) == NLS_OK, "nls_dense_run");
+      require(nls_dense_run(dense, team, &call, shared.data()) == NLS_OK, "nls_dense_run");
+      require(one == shared, "threads change nothing in a product");
+      call.taps = 2;
+      require(nls_dense_run(dense, nullptr, &call, one.data()) == NLS_BAD_ARGUMENT, "even taps");
+      nls_dense_destroy(dense);
+    }
+  nls_team_destroy(team);
+  for (const int keys : {1, 9, 48}) {
+    const int queries = 7, heads = 2, size = 11;
+    const auto q = normal(random, queries * heads * size, 1.0f), k = normal(random, keys * heads * size, 1.0f);
+    const std::vector<float> bias(static_cast<size_t>(keys), 0.5f);
+    std::vector<float> out(q.size());
+    const NlsAttention call{q.data(), k.data(), k.data(), bias.data(), out.data(), 0, heads * size, 0, heads * size,
+                            0,        heads * size, 1,    queries,     keys,       heads, size, 0.3f};
+    require(nls_attend(&call, isa) == NLS_OK, "nls_attend");
+  }
+}
+
 void check_distance(Random& random) {
   for (const int grid : {1, 2, 5, 13}) {
     const Field field(random, 2, grid, 0.02);
@@ -174,6 +212,7 @@ int main() {
     std::printf("level %d: mean square difference at most %.2g\n", isa, worst);
     require(worst < 1e-4, "a level agrees with portable code");
     check_color(isa, random);
+    check_dense(isa, random);
   }
   check_layer(random);
   check_distance(random);

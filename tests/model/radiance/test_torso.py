@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from kernels.backend import Backend
 from kernels.layer import warp_layer
+from kernels.ray_march import FieldArrays, RayMarcher
+from model.avatar import DEFAULT_AVATAR, load_avatar
 from model.errors import ConfigError
+from model.radiance import serving
+from model.radiance.camera import HeadPose
 from model.radiance.compositor import Background, PictureBackground, compose_underlay
+from model.radiance.serving import AvatarRenderer
 from model.radiance.torso import POSE_SIZE, TorsoLayer
 
 SIDE = 16
@@ -65,6 +73,26 @@ def test_a_picture_stands_behind_the_torso() -> None:
     even = PictureBackground(np.full((9, 9, 3), 77, np.uint8), blur_share=0.1)
     flat = Background(top=(77, 77, 77), bottom=(77, 77, 77))
     np.testing.assert_allclose(compose_underlay(nothing, even, 8), compose_underlay(nothing, flat, 8), atol=1)
+
+
+def test_a_head_from_triton_has_its_torso_and_colour_from_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with a GPU; here the marcher's other form stands in for it."""
+    asked: list[str] = []
+
+    def marcher(field: FieldArrays, *, backend: Backend, **options: Any) -> RayMarcher:
+        asked.append(backend)
+        return RayMarcher(field, **options)
+
+    avatar = load_avatar(DEFAULT_AVATAR)
+    monkeypatch.setattr(serving, "RayMarcher", marcher)
+    renderer = AvatarRenderer(avatar, size_px=32, backend="triton")
+    motion = np.zeros(avatar.config.field_config.motion_size, np.float32)
+    other = renderer.like(avatar)
+    assert asked == ["triton", "triton"]
+    pose = HeadPose(yaw_deg=5.0)
+    wanted = AvatarRenderer(avatar, size_px=32, backend="cpu").render(motion, pose)
+    for made in (renderer, other):
+        np.testing.assert_array_equal(made.render(motion, pose), wanted)
 
 
 def test_a_picture_that_is_none_is_named() -> None:
