@@ -55,7 +55,8 @@ def test_large_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts/bootstrap.sh", "scripts/fresh.sh", "scripts/fresh_inside.sh", "scripts/sbom.sh", ".ci/run"]
+    "script",
+    [*(f"scripts/{name}.sh" for name in ("bootstrap", "fresh", "fresh_inside", "lint_deploy", "sbom")), ".ci/run"],
 )
 def test_scripts_parse(script: str) -> None:
     done = subprocess.run(["bash", "-n", ROOT / script], capture_output=True, text=True, check=False)
