@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import ray
 from ray.cluster_utils import Cluster
 
@@ -18,29 +19,32 @@ from stream_server.engine.parent import prefer_real_time
 from tests.stream_server.server_process import ROOT, ServerProcess
 
 OBJECT_STORE_BYTES = 80_000_000
-HEALTH = {
+QUICK = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 1000,
     "health_check_failure_threshold": 3,
 }
+"""Ray finds a dead node out after three seconds; on a busy machine it takes living ones for dead."""
+PATIENT = QUICK | {"health_check_timeout_ms": 10_000, "health_check_failure_threshold": 6}
 SETTINGS = {
     "PYTHONPATH": os.fspath(ROOT),
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "180",  # 30 s are too few beside other programs
 }
 
 
 class LocalNodes:
     """Ray nodes with one CPU each; the first is the head. Each is a process tree that can be killed like a machine."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, health: dict[str, int] = QUICK) -> None:
         with changed_environment(SETTINGS):
             self._cluster = Cluster()
             self.pids: list[int] = []
             self.node_ids: list[str] = []
             for number in range(count):
-                more = {"_system_config": HEALTH} if number == 0 else {}
+                more = {"_system_config": health} if number == 0 else {}
                 node = self._cluster.add_node(
                     num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **more
                 )
@@ -115,6 +119,13 @@ def replica_states() -> dict[str, int]:
 
     app = serve.status().applications["nerf-lipsync"]
     return {str(state): count for state, count in app.deployments["AvatarWorker"].replica_states.items()}
+
+
+async def until_empty(url: str) -> None:
+    """Until no session is open anywhere, by an ingress's account."""
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as http, asyncio.timeout(60):
+        while (await http.get(f"{url}/readyz")).json().get("sessions") != 0:  # noqa: ASYNC110 - nor here
+            await asyncio.sleep(0.1)
 
 
 async def until(condition: Callable[[], bool], timeout_s: float) -> None:

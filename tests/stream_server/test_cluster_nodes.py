@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import httpx
@@ -15,6 +16,7 @@ pytest.importorskip("ray", reason="Ray is in the extra cluster: pip install 'ner
 from stream_server.bench.returning import ReturningCaller
 from stream_server.bench.voice import Microphone, made_voice
 from tests.stream_server.ray_cluster import (
+    PATIENT,
     LocalNodes,
     callers_first,
     cluster_server,
@@ -22,6 +24,7 @@ from tests.stream_server.ray_cluster import (
     node_of,
     replica_states,
     until,
+    until_empty,
 )
 from tests.stream_server.server_calls import Assistant, tone
 from tests.stream_server.server_process import FAKE, ServerProcess
@@ -52,7 +55,7 @@ async def close(callers: list[ReturningCaller]) -> None:
 
 @pytest.fixture
 def nodes() -> Iterator[LocalNodes]:
-    with LocalNodes(2) as running:
+    with LocalNodes(2, PATIENT) as running:
         yield running
 
 
@@ -60,6 +63,7 @@ def test_calls_on_two_nodes_and_what_a_dead_node_does_to_them(nodes: LocalNodes)
     arguments = ("--no-standby", "--size", "128", "--max-sessions", "4", "--min-replicas", "2", "--max-replicas", "2")
     with cluster_server(nodes, *arguments, pipeline=FAKE) as server, callers_first():
         asyncio.run(_any_ingress_serves_any_session(ingresses(server)))
+        asyncio.run(_calls_go_where_fewer_are(ingresses(server)))
         asyncio.run(_assistants_and_rooms(ingresses(server)))
         asyncio.run(_a_killed_node(server, nodes))
 
@@ -90,6 +94,20 @@ async def _any_ingress_serves_any_session(urls: list[str]) -> None:
         assert [one.returns for one in callers] == [[]] * 4
     finally:
         await close(callers)
+
+
+async def _calls_go_where_fewer_are(urls: list[str]) -> None:
+    """One after the other, by any ingress: two on each node, every time."""
+    for turn in range(5):
+        await until_empty(urls[0])
+        callers = [caller(urls[(number + turn) % 2]) for number in range(4)]
+        try:
+            for one in callers:
+                await one.start()
+            placed = Counter(node_of(one.session) for one in callers)
+            assert sorted(placed.values()) == [2, 2], f"round {turn}"
+        finally:
+            await close(callers)
 
 
 async def _assistants_and_rooms(urls: list[str]) -> None:
