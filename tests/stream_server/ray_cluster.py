@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.stream_server.server_process import ROOT, ServerProcess
 
 OBJECT_STORE_BYTES = 80_000_000
 START_S = 240.0
+AGENT_PORTS = ("dashboard_agent_listen_port", "metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
+"""Named beforehand: a raylet aborts when an agent that was to choose one itself does not do so within 15 seconds."""
 QUICK = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 1000,
@@ -30,6 +33,8 @@ QUICK = {
 }
 """Ray finds a dead node out after three seconds; on a busy machine it takes living ones for dead."""
 PATIENT = QUICK | {"health_check_timeout_ms": 10_000, "health_check_failure_threshold": 6}
+LITTLE = {"no_monitor": True, "include_log_monitor": False}
+"""Processes that nobody here needs, and that start at the same time as those that must be there soon."""
 SETTINGS = {
     "PYTHONPATH": os.fspath(ROOT),
     "RAY_worker_niceness": "0",
@@ -46,9 +51,10 @@ class LocalNodes:
             self.pids: list[int] = []
             self.node_ids: list[str] = []
             for number in range(count):
-                more = {"_system_config": health} if number == 0 else {}
+                more: dict[str, Any] = {"_system_config": health} if number == 0 else {}
+                more |= dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True)) | LITTLE
                 node = self._cluster.add_node(
-                    num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **more
+                    wait=False, num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **more
                 )
                 self.pids.append(_raylet_pid(node))
                 self.node_ids.append(str(node.node_id)[:NODE_DIGITS])
@@ -77,6 +83,15 @@ class LocalNodes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return len(pids)
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports that nobody has now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
 
 
 @contextlib.contextmanager
