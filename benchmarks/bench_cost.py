@@ -77,8 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             spread = "" if figure.spread is None else f" +-{figure.spread:.3g}"
             print(f"{name:36s} {figure.value:12.4g}{spread} {figure.unit}", flush=True)
     if given.json:
-        command = f"python benchmarks/bench_cost.py --price-per-core-hour {given.price_per_core_hour:g}"
-        words = f"GRID s1, {given.clips} clips of 3 s (25 fps, 360 x 288), as recorded; CPU time, one torch thread"
+        options = f"--clips {given.clips} --steps {given.steps} --avatar-steps {given.avatar_steps}"
+        command = f"python benchmarks/bench_cost.py {options} --price-per-core-hour {given.price_per_core_hour:g}"
+        words = f"GRID s1, {given.clips} clips of 3 s (25 fps, 360 x 288); CPU time, one torch thread; a busy machine"
         write_results(given.json, new_results(figures, command=command, data=words))
     return 0
 
