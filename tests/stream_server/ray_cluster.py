@@ -22,7 +22,7 @@ from stream_server.engine.parent import prefer_real_time
 from tests.stream_server.server_process import ROOT, ServerProcess
 
 OBJECT_STORE_BYTES = 80_000_000
-START_S = 240.0
+START_S, START_TRIES = 45.0, 6
 AGENT_PORTS = ("dashboard_agent_listen_port", "metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
 """Named beforehand: a raylet aborts when an agent that was to choose one itself does not do so within 15 seconds."""
 QUICK = {
@@ -51,14 +51,22 @@ class LocalNodes:
             self.pids: list[int] = []
             self.node_ids: list[str] = []
             for number in range(count):
-                more: dict[str, Any] = {"_system_config": health} if number == 0 else {}
-                more |= dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True)) | LITTLE
-                node = self._cluster.add_node(
-                    wait=False, num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **more
-                )
+                node = self._start({"_system_config": health} if number == 0 else {})
                 self.pids.append(_raylet_pid(node))
                 self.node_ids.append(str(node.node_id)[:NODE_DIGITS])
         self.address = str(self._cluster.address)
+
+    def _start(self, more: dict[str, Any]) -> Any:
+        """One node; tried again when its raylet gave up on its own agent, as it does on a busy machine."""
+        for attempt in range(START_TRIES):
+            ports = dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True))
+            size: dict[str, Any] = {"num_cpus": 1, "object_store_memory": OBJECT_STORE_BYTES}
+            try:
+                return self._cluster.add_node(wait=False, include_dashboard=False, **size, **ports, **LITTLE, **more)
+            except Exception:  # Ray's own
+                if attempt == START_TRIES - 1:
+                    raise
+        raise AssertionError
 
     def __enter__(self) -> LocalNodes:
         return self
