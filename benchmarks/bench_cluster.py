@@ -34,7 +34,7 @@ from tests.stream_server.ray_cluster import (
     node_of,
     replica_states,
     until,
-    until_empty,
+    until_ready,
 )
 from tests.stream_server.server_process import FAKE, ServerProcess
 
@@ -97,7 +97,7 @@ class Bench:
             uneven, worst = 0, 0
             for turn in range(ROUNDS):
                 if name != "after_hang_ups":
-                    await until_empty(urls[0])
+                    await until_ready(urls[0], sessions=0)
                 callers = [self.caller(urls[(number + turn) % 2]) for number in range(CALLS)]
                 await self._begin(callers, at_once=name == "at_once")
                 placed = Counter(node_of(one.session) for one in callers)

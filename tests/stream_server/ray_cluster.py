@@ -167,10 +167,10 @@ def replica_states() -> dict[str, int]:
     return {str(state): count for state, count in app.deployments["AvatarWorker"].replica_states.items()}
 
 
-async def until_empty(url: str) -> None:
-    """Until no session is open anywhere, by an ingress's account."""
-    async with httpx.AsyncClient(trust_env=False, timeout=20) as http, asyncio.timeout(60):
-        while (await http.get(f"{url}/readyz")).json().get("sessions") != 0:  # noqa: ASYNC110 - nor here
+async def until_ready(url: str, **wanted: int) -> None:
+    """Until an ingress's account of the whole (`sessions`, `limit`) is this; nodes may be slow to give theirs."""
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as http, asyncio.timeout(90):
+        while not wanted.items() <= (await http.get(f"{url}/readyz")).json().items():  # noqa: ASYNC110 - nor here
             await asyncio.sleep(0.1)
 
 

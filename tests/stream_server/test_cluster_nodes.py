@@ -24,7 +24,7 @@ from tests.stream_server.ray_cluster import (
     node_of,
     replica_states,
     until,
-    until_empty,
+    until_ready,
 )
 from tests.stream_server.server_calls import Assistant, tone
 from tests.stream_server.server_process import FAKE, ServerProcess
@@ -85,8 +85,7 @@ async def _any_ingress_serves_any_session(urls: list[str]) -> None:
                     assert changed.status_code == 200, changed.text
                     assert (await http.get(path)).json()["controls"] == {"yaw_deg": 20.0}
             for url in urls:
-                ready = (await http.get(f"{url}/readyz")).json()
-                assert (ready["sessions"], ready["limit"]) == (4, 8)
+                await until_ready(url, sessions=4, limit=8)
             assert [one.returns for one in callers] == [[]] * 4
             for number, one in enumerate(callers):
                 one.given_up = "ended by the test"  # who is hung up on comes back otherwise, as after any loss
@@ -100,7 +99,7 @@ async def _any_ingress_serves_any_session(urls: list[str]) -> None:
 async def _calls_go_where_fewer_are(urls: list[str]) -> None:
     """One after the other, by any ingress: two on each node, every time."""
     for turn in range(5):
-        await until_empty(urls[0])
+        await until_ready(urls[0], sessions=0, limit=8)
         callers = [caller(urls[(number + turn) % 2]) for number in range(4)]
         try:
             for one in callers:
@@ -117,7 +116,7 @@ async def _assistants_and_rooms(urls: list[str]) -> None:
     class At:
         url = urls[0]
 
-    await until_empty(urls[0])
+    await until_ready(urls[0], sessions=0, limit=8)
     assistants = []
     for _ in range(2):
         assistants.append(await Assistant.open(At))
@@ -146,7 +145,7 @@ async def _hear_it_speak(assistant: Assistant) -> str:
 
 async def _a_killed_node(server: ServerProcess, nodes: LocalNodes) -> None:
     head = nodes.node_ids[0]
-    await until_empty(server.url)
+    await until_ready(server.url, sessions=0, limit=8)
     callers = [caller(server.url) for _ in range(4)]
     try:
         for one in callers:
