@@ -15,6 +15,7 @@ import itertools
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,11 +34,13 @@ from tests.stream_server.ray_cluster import (
     node_of,
     replica_states,
     until,
+    until_ready,
 )
 from tests.stream_server.server_process import FAKE, ServerProcess
 
 CALLS = 4
 PATCHES = 20
+ROUNDS = 8
 COMMON = ("--no-standby", "--size", "128", "--max-sessions", str(CALLS))
 
 
@@ -85,6 +88,31 @@ class Bench:
         self.add("patch_nearer_ingress_p50", own, "ms", n=PATCHES)
         self.add("patch_other_ingress_p50", other, "ms", n=PATCHES)
         await close(callers)
+
+    async def placement(self, server: ServerProcess) -> None:
+        """How far four calls are from two on each node: one after the other on an empty cluster, right after four
+        others have hung up, and all at once."""
+        urls = ingresses(server)
+        for name in ("one_by_one", "after_hang_ups", "at_once"):
+            uneven, worst = 0, 0
+            for turn in range(ROUNDS):
+                if name != "after_hang_ups":
+                    await until_ready(urls[0], sessions=0)
+                callers = [self.caller(urls[(number + turn) % 2]) for number in range(CALLS)]
+                await self._begin(callers, at_once=name == "at_once")
+                placed = Counter(node_of(one.session) for one in callers)
+                uneven += max(placed.values()) > CALLS // 2
+                worst = max(worst, *placed.values())
+                await close(callers)
+            self.add(f"placement.{name}.rounds_not_two_and_two", uneven, "rounds", n=ROUNDS)
+            self.add(f"placement.{name}.most_on_one_node", worst, "of 4 calls", n=ROUNDS)
+
+    async def _begin(self, callers: list[ReturningCaller], *, at_once: bool) -> None:
+        if at_once:
+            await asyncio.gather(*(one.start(60.0) for one in callers))
+            return
+        for one in callers:
+            await one.start(60.0)
 
     async def killed_node(self, server: ServerProcess, nodes: LocalNodes) -> None:
         """Every process of a node killed at once."""
@@ -158,7 +186,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--missed", type=float, default=MISSED_S, help="seconds without heartbeat that mean it is gone")
-    parser.add_argument("--part", choices=("all", "scale", "kill"), default="all", help="others stay in the file")
+    parser.add_argument(
+        "--part", choices=("all", "scale", "kill", "place"), default="all", help="others stay in the file"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     bench = Bench(options.missed)
@@ -167,14 +197,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def fixed(server: ServerProcess, nodes: LocalNodes) -> None:
         with callers_first():
-            asyncio.run(bench.ingress(server))
-            asyncio.run(bench.killed_node(server, nodes))
+            asyncio.run(bench.placement(server))
+            if options.part != "place":
+                asyncio.run(bench.ingress(server))
+                asyncio.run(bench.killed_node(server, nodes))
 
     def scaled(server: ServerProcess, nodes: LocalNodes) -> None:
         with nodes.connected(), callers_first():
             asyncio.run(bench.scaling(server.url))
 
-    if options.part != "kill":
+    if options.part in ("all", "scale"):
         delays = ("--upscale-delay", "1", "--downscale-delay", "3")
         on_two_nodes(("--min-replicas", "1", "--max-replicas", "2", *delays), scaled)
     if options.part != "scale":

@@ -1,6 +1,8 @@
-"""Write the figures of benchmarks/results/*.json into README.md and pages of docs: benchmarks, reliability, table1.
+"""Write the figures of benchmarks/results/*.json into README.md and pages of docs: benchmarks, reliability, scaling,
+table1.
 
-Usage: figures_table.py [--check]. README shows the chosen few, docs/benchmarks.md all, docs/reliability.md promises.
+Usage: figures_table.py [--check]. README shows the chosen few, docs/benchmarks.md all, docs/reliability.md promises,
+docs/scaling.md what a corpus costs.
 `--check` changes nothing and exits 1 when they are stale.
 """
 
@@ -13,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from model.results import Figure, Results, read_results  # noqa: E402  (the path is set above)
+from model.cost import VOXCELEB2, cost_table  # noqa: E402  (the path is set above)
+from model.results import Figure, Results, read_results  # noqa: E402
 from stream_server.bench.browser_faults import browser_fault_table  # noqa: E402
 from stream_server.bench.fault_report import fault_table, process_fault_table  # noqa: E402
 
@@ -101,6 +104,7 @@ def main(arguments: list[str]) -> int:
         ROOT / "README.md": _readme(results),
         ROOT / "docs" / "benchmarks.md": _all(results),
         ROOT / "docs" / "reliability.md": _promises(results),
+        ROOT / "docs" / "scaling.md": _costs(results),
     }
     for path, table in tables.items():
         text = path.read_text(encoding="utf-8")
@@ -142,6 +146,13 @@ def _promises(results: dict[str, Results]) -> str:
         if name in results:
             parts += ["\n".join(_promised(results[name])), _about(results[name])]
     return "\n\n".join(parts)
+
+
+def _costs(results: dict[str, Results]) -> str:
+    """What training on VoxCeleb2 costs."""
+    if "cost" not in results:
+        return ""
+    return "\n".join([*cost_table(results["cost"].figures, VOXCELEB2), "", _about(results["cost"])])
 
 
 def _about(result: Results) -> str:

@@ -57,7 +57,10 @@ def test_large_files_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    [*(f"scripts/{name}.sh" for name in ("bootstrap", "fresh", "fresh_inside", "sbom", "test")), ".ci/run"],
+    [
+        *(f"scripts/{name}.sh" for name in ("bootstrap", "fresh", "fresh_inside", "lint_deploy", "sbom", "test")),
+        ".ci/run",
+    ],
 )
 def test_scripts_parse(script: str) -> None:
     done = subprocess.run(["bash", "-n", ROOT / script], capture_output=True, text=True, check=False)

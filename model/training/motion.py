@@ -106,23 +106,40 @@ def train_motion(
     run = Run(run_folder, KIND, unet, config.run, distributed=distributed)
     loss_of = MotionLoss(copy.deepcopy(sources.vae), config.loss, config.model).to(run.device)
     while not run.finished():
-        torch.manual_seed(config.run.seed * 7919 + run.step)  # dropout: a resumed run drops what an unbroken one would
-        generator = run.generator()
-        batch = _batch(unet, source, run, config, generator).to(run.device)
-        with run.autocast():
-            noisy, time, weight = loss_of.noised(config.model.process, batch, generator)
-            predicted = batch.denoised(unet, noisy, time).float()
-        loss, parts = loss_of.score(predicted, batch, weight)
-        if rendered is not None and rendered.due(run):
-            shown, terms = rendered(unet, source, loss_of, run, generator)
-            loss, parts = loss + shown, parts | terms
-        run.update(loss)
+        parts = motion_step(unet, source, run, config, loss_of, rendered)
         if run.step % 50 == 0:
             run.log(**parts, **(validate(unet, sources) if run.step % 500 == 0 else {}))
     run.use_average()
     run.log(final=1.0, **validate(unet, sources))
     with distributed.main_first():
         return save_motion(out, unet, sources.metadata(run))
+
+
+def motion_step(
+    unet: TemporalUNet,
+    source: WindowSource,
+    run: Run,
+    config: MotionTrainConfig,
+    loss_of: MotionLoss,
+    rendered: RenderedPhase | None = None,
+) -> dict[str, float]:
+    """One step of the training that `run` stands in; returns the parts of its loss.
+
+    Raises:
+        ModelError: The loss is not finite.
+    """
+    torch.manual_seed(config.run.seed * 7919 + run.step)  # dropout: a resumed run drops what an unbroken one would
+    generator = run.generator()
+    batch = _batch(unet, source, run, config, generator).to(run.device)
+    with run.autocast():
+        noisy, time, weight = loss_of.noised(config.model.process, batch, generator)
+        predicted = batch.denoised(unet, noisy, time).float()
+    loss, parts = loss_of.score(predicted, batch, weight)
+    if rendered is not None and rendered.due(run):
+        shown, terms = rendered(unet, source, loss_of, run, generator)
+        loss, parts = loss + shown, parts | terms
+    run.update(loss)
+    return parts
 
 
 def save_motion(out: Path, unet: TemporalUNet, metadata: dict[str, str]) -> str:

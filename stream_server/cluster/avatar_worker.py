@@ -82,7 +82,7 @@ class AvatarWorker:
         answer = await worker.ask(str(values.pop("type")), **values)
         yield answer
         if answer["type"] == "ok":
-            await self._until_gone(worker, str(answer["id"]), str(request["owner"]), _room(request))
+            await self._until_over(worker, str(answer["id"]), _room(request))
 
     async def hold(self, ingress: str) -> AsyncIterator[Home]:
         """A place for a session that the ingress opens itself: which worker, and no end before the ingress's."""
@@ -100,16 +100,18 @@ class AvatarWorker:
     async def _idlest(self) -> int:
         return int((await self._pool.status()).get("idlest", 0))
 
-    async def _until_gone(self, worker: WorkerClient, session_id: str, owner: str, room: str | None) -> None:
-        """Until neither the session is there, nor anybody in its room: who came second is not held by a call."""
+    async def _until_over(self, worker: WorkerClient, session_id: str, room: str | None) -> None:
+        """Until neither the session is there, nor anybody in its room: who came second is not held by a call.
+
+        The worker says so at once: a call that lasted longer than its session would count when the next one is placed.
+        """
         while self._processes.exit_code is None:
-            await asyncio.sleep(_ASK_S)
+            answer = await worker.ask("over", id=session_id, room=room, within_s=_ASK_S)
             self.check_processes()
-            answer = await worker.ask("info", id=session_id, owner=owner)
-            if answer.get("status") != 404:
-                continue
-            if room is None or room not in (await worker.ask("status")).get("rooms", ()):
+            if answer.get("over"):
                 return
+            if answer["type"] != "ok":
+                await asyncio.sleep(_ASK_S)
 
 
 def _room(request: dict[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 Requests carry `owner`, the caller they are for. {type: "create", sdp, options, room?} · {type: "resume", id, token,
 sdp} · {type: "do", id, message} (see `messages.py`) · {type: "info", id} · {type: "delete", id} ·
 {type: "publish", room, sdp, options} · {type: "watch", sdp, id? or room?} · {type: "forget", id} ·
+{type: "over", id, room?, within_s} (answers as soon as the session and its room are gone, or then) ·
 {type: "status", metrics?} · {type: "speak", ...} (the connection goes on as a stream, see `speak_door.py`).
 Answers: {type: "ok", ...} or {type: "problem", status, code, detail, retry_after_s?}.
 """
@@ -78,6 +79,8 @@ class ControlServer:
         registry, kind = self._registry, request["type"]
         if kind == "status":
             return self._status(metrics=bool(request.get("metrics")))
+        if kind == "over":
+            return {"over": await registry.is_over(request["id"], request.get("room"), float(request["within_s"]))}
         owner = str(request["owner"])
         match kind:
             case "create":

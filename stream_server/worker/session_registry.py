@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hmac
 import logging
@@ -42,6 +43,7 @@ class SessionRegistry:
         self._places: dict[str, Place] = {}
         self._viewers: dict[str, Place] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._one_left = asyncio.Event()
         self.rooms = Rooms()
         self.totals = WorkerTotals()
         self._recordings = (
@@ -223,6 +225,16 @@ class SessionRegistry:
         """
         await self._close(self.find(session_id, owner))
 
+    async def is_over(self, session_id: str, room: str | None, within_s: float) -> bool:
+        """Whether the session is gone, and with it all who are in `room`; waits for that so long, and answers at once
+        when it comes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while session_id in self._places or room in self.room_names():
+                    await self._one_left.wait()
+                return True
+        return False
+
     async def close_all(self) -> None:
         """The server stops: tell every caller, close, and wait for those that are closing."""
         for place in list(self._places.values()):
@@ -237,6 +249,8 @@ class SessionRegistry:
         for viewer_id in list(place.viewers):
             self._viewers.pop(viewer_id, None)
         self.rooms.leave(place)
+        self._one_left.set()
+        self._one_left = asyncio.Event()
         await place.close()
         place.log.info("closed %s", counters.line())
         asyncio.get_running_loop().call_later(_TIDY_S, _tidy)

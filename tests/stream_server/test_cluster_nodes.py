@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import httpx
@@ -15,6 +16,7 @@ pytest.importorskip("ray", reason="Ray is in the extra cluster: pip install 'ner
 from stream_server.bench.returning import ReturningCaller
 from stream_server.bench.voice import Microphone, made_voice
 from tests.stream_server.ray_cluster import (
+    PATIENT,
     LocalNodes,
     callers_first,
     cluster_server,
@@ -22,6 +24,7 @@ from tests.stream_server.ray_cluster import (
     node_of,
     replica_states,
     until,
+    until_ready,
 )
 from tests.stream_server.server_calls import Assistant, tone
 from tests.stream_server.server_process import FAKE, ServerProcess
@@ -52,7 +55,7 @@ async def close(callers: list[ReturningCaller]) -> None:
 
 @pytest.fixture
 def nodes() -> Iterator[LocalNodes]:
-    with LocalNodes(2) as running:
+    with LocalNodes(2, PATIENT) as running:
         yield running
 
 
@@ -60,6 +63,7 @@ def test_calls_on_two_nodes_and_what_a_dead_node_does_to_them(nodes: LocalNodes)
     arguments = ("--no-standby", "--size", "128", "--max-sessions", "4", "--min-replicas", "2", "--max-replicas", "2")
     with cluster_server(nodes, *arguments, pipeline=FAKE) as server, callers_first():
         asyncio.run(_any_ingress_serves_any_session(ingresses(server)))
+        asyncio.run(_calls_go_where_fewer_are(ingresses(server)))
         asyncio.run(_assistants_and_rooms(ingresses(server)))
         asyncio.run(_a_killed_node(server, nodes))
 
@@ -81,15 +85,29 @@ async def _any_ingress_serves_any_session(urls: list[str]) -> None:
                     assert changed.status_code == 200, changed.text
                     assert (await http.get(path)).json()["controls"] == {"yaw_deg": 20.0}
             for url in urls:
-                ready = (await http.get(f"{url}/readyz")).json()
-                assert (ready["sessions"], ready["limit"]) == (4, 8)
+                await until_ready(url, sessions=4, limit=8)
+            assert [one.returns for one in callers] == [[]] * 4
             for number, one in enumerate(callers):
+                one.given_up = "ended by the test"  # who is hung up on comes back otherwise, as after any loss
                 path = f"{urls[(number + 1) % 2]}/v1/sessions/{one.session}"
                 assert (await http.delete(path)).status_code == 204
                 assert (await http.get(path)).json()["code"] == "no-such-session"
-        assert [one.returns for one in callers] == [[]] * 4
     finally:
         await close(callers)
+
+
+async def _calls_go_where_fewer_are(urls: list[str]) -> None:
+    """One after the other, by any ingress: two on each node, every time."""
+    for turn in range(5):
+        await until_ready(urls[0], sessions=0, limit=8)
+        callers = [caller(urls[(number + turn) % 2]) for number in range(4)]
+        try:
+            for one in callers:
+                await one.start()
+            placed = Counter(node_of(one.session) for one in callers)
+            assert sorted(placed.values()) == [2, 2], f"round {turn}"
+        finally:
+            await close(callers)
 
 
 async def _assistants_and_rooms(urls: list[str]) -> None:
@@ -98,7 +116,11 @@ async def _assistants_and_rooms(urls: list[str]) -> None:
     class At:
         url = urls[0]
 
-    assistants = [await Assistant.open(At) for _ in range(2)]
+    await until_ready(urls[0], sessions=0, limit=8)
+    assistants = []
+    for _ in range(2):
+        assistants.append(await Assistant.open(At))
+        await assistants[-1].until(lambda: bool(assistants[-1].of("ready")), 60)  # placed: the next one sees it
     homes = [node_of(await _hear_it_speak(assistant)) for assistant in assistants]
     assert len(set(homes)) == 2
     for assistant in assistants:
@@ -115,7 +137,6 @@ async def _assistants_and_rooms(urls: list[str]) -> None:
 
 async def _hear_it_speak(assistant: Assistant) -> str:
     """Its session's id."""
-    await assistant.until(lambda: bool(assistant.of("ready")), 40)
     await assistant.socket.send(tone(0.5))
     await assistant.send(type="end")
     await assistant.until(lambda: "playback.finished" in assistant.kinds(), 40)
@@ -124,6 +145,7 @@ async def _hear_it_speak(assistant: Assistant) -> str:
 
 async def _a_killed_node(server: ServerProcess, nodes: LocalNodes) -> None:
     head = nodes.node_ids[0]
+    await until_ready(server.url, sessions=0, limit=8)
     callers = [caller(server.url) for _ in range(4)]
     try:
         for one in callers:
