@@ -13,7 +13,8 @@ worker -> engine
 engine -> worker
     hello   {version, epoch, slots, avatar: {...}}                first; carries the ring's descriptor
     frames  {session, generation, hop, slot, first_frame, count, started_ns, finished_ns, engine_ms}
-            + float32 (count, 55): 52 ARKit coefficients, then yaw, pitch, roll of the head in degrees
+            + float32 (count, 55): 52 ARKit coefficients, then yaw, pitch, roll of the head in degrees;
+            count 0 and no engine_ms: the hop was passed over while the stream's avatar was loaded
     failed  {session, generation, slot?, message}                 this stream ended in an error
     done    {request, ...}  ·  refused {request, message}
 Hops and frames are counted from the session's beginning, whatever the generation.

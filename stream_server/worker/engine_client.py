@@ -230,8 +230,9 @@ class EngineClient:
         slot, count = int(body["slot"]), int(body["count"])
         frames = self._ring.read(slot, count)
         self._have_back(slot)
-        busy_ms = sum(body["engine_ms"].values())  # a step's wall time would count its other sessions as well
-        self.busy_ms_per_hop += 0.05 * (busy_ms - self.busy_ms_per_hop) if self.busy_ms_per_hop else busy_ms
+        if body["engine_ms"]:  # none: the hop was passed over
+            busy_ms = sum(body["engine_ms"].values())  # a step's wall time would count its other sessions as well
+            self.busy_ms_per_hop += 0.05 * (busy_ms - self.busy_ms_per_hop) if self.busy_ms_per_hop else busy_ms
         return HopResult(
             generation=body["generation"],
             hop=body["hop"],
