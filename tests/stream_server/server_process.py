@@ -19,16 +19,25 @@ ROOT = Path(__file__).resolve().parents[2]
 FAKE = "tests.stream_server.fake_pipeline:FakePipeline"
 
 
+START_S = float(os.environ.get("NERF_LIPSYNC_TEST_START_S", "60"))
+"""How long a server may take to start; more on a machine that is busy with other things."""
+
+
 class ServerProcess:
-    """`nerf-lipsync serve` with these arguments; `ready_line` is what it printed."""
+    """`nerf-lipsync serve` with these arguments; `ready_line` is what it printed. `python_path`: more modules."""
 
     def __init__(
-        self, *arguments: str, pipeline: str | None = FAKE, timeout_s: float = 60.0, stderr: IO[str] | None = None
+        self,
+        *arguments: str,
+        pipeline: str | None = FAKE,
+        timeout_s: float = START_S,
+        stderr: IO[str] | None = None,
+        python_path: Path | None = None,
     ) -> None:
         command = [sys.executable, "-m", "stream_server", "serve", "--port", "0", *arguments]
         command += ["--pipeline", pipeline] if pipeline else []
         command += ["--no-standby"] if pipeline and "--standby" not in arguments else []
-        environment = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, filter(None, (ROOT, python_path))))}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
         )
