@@ -14,6 +14,8 @@ from stream_server.config import ServerConfig
 from stream_server.errors import StreamServerError
 from stream_server.events import Event, NoticeEvent, ReadyEvent
 from stream_server.log_setup import SessionLog
+from stream_server.media.encoder_trial import EncoderChoice
+from stream_server.media.video_encoder import VideoCodec
 from stream_server.metrics import WorkerTotals
 from stream_server.worker.egress import Egress
 from stream_server.worker.engine_client import EngineClient
@@ -42,6 +44,7 @@ class Place:
     owner: str
     egress: Egress
     feed: Feed
+    codecs: Sequence[VideoCodec]
     log: SessionLog
     visible_mark: bool
     invisible_mark: bool
@@ -63,6 +66,7 @@ class Place:
         owner: str,
         config: ServerConfig,
         engine: EngineClient,
+        encoders: EncoderChoice,
         options: SessionOptions,
         totals: WorkerTotals,
         on_end: Callable[[], None],
@@ -78,7 +82,8 @@ class Place:
             session=session,
             owner=owner,
             egress=Egress(session, totals, timecode=config.timecode),
-            feed=Feed(fps=int(session.avatar["fps"]), bitrate_bps=bitrate_bps),
+            feed=Feed(encoders, fps=int(session.avatar["fps"]), bitrate_bps=bitrate_bps),
+            codecs=encoders.codecs,
             log=session_log,
             visible_mark=config.visible_mark,
             invisible_mark=config.mark_instance is not None,
@@ -148,7 +153,7 @@ class Place:
             on_message=self._on_message,
             on_packet=self.session.on_packet if self.session.speech is None else None,
         )
-        peers.append(PeerSink(f"avatar-{self.session.id}", hooks, sends=sends))
+        peers.append(PeerSink(f"avatar-{self.session.id}", hooks, codecs=self.codecs, sends=sends))
         self.egress.attach(peers[0])  # for its motion
         return peers[0]
 
@@ -160,7 +165,7 @@ class Place:
             ready=self.ready,
             on_message=lambda _text: None,
         )
-        viewer = self.viewers[viewer_id] = PeerSink(f"avatar-{self.session.id}", hooks)
+        viewer = self.viewers[viewer_id] = PeerSink(f"avatar-{self.session.id}", hooks, codecs=self.codecs)
         viewer.show(self.feed)
         return viewer
 

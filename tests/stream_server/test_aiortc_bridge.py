@@ -15,7 +15,7 @@ from aiortc.jitterbuffer import JitterBuffer
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
 from stream_server.worker import aiortc_bridge
-from stream_server.worker.vp8_encoder import Vp8Packer
+from stream_server.worker.packer import FramePacker
 
 
 def in_a_loop(check: object) -> None:
@@ -69,7 +69,7 @@ def test_the_stream_id_reaches_the_offer() -> None:
 def test_the_encoder_has_a_place() -> None:
     def check(connection: RTCPeerConnection) -> None:
         sender = connection.addTrack(VideoStreamTrack())
-        encoder = Vp8Packer(lambda: None, lambda bps: None)
+        encoder = FramePacker(lambda: None, lambda bps: None)
         aiortc_bridge.use_encoder(sender, encoder)
         assert sender._RTCRtpSender__encoder is encoder
         with pytest.raises(AttributeError):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_server.media.timecode import decode_timecode, draw_timecode, strip_height_px
+from stream_server.media.video_encoder import PictureEncoder, kind_named
 from stream_server.worker import aiortc_bridge
-from stream_server.worker.vp8_encoder import Vp8Codec
 from tests.stream_server.fake_pipeline import FakePipeline
 
 
@@ -29,7 +29,7 @@ def test_a_flat_picture_has_no_code(value: int) -> None:
 
 @pytest.mark.parametrize("size", [128, 192, 256])
 def test_through_vp8(size: int) -> None:
-    codec = Vp8Codec(700_000 * size**2 // 256**2)
+    codec = PictureEncoder(kind_named("libvpx"), 700_000 * size**2 // 256**2)
     decoder = av.CodecContext.create("libvpx", "r")
     pipeline = FakePipeline(size)
     rng = np.random.default_rng(0)
