@@ -196,6 +196,8 @@ def serve(
         log_format=log_format.lower(),
         pipeline=pipeline,
     )
+    if virtual_camera and importlib.util.find_spec("pyvirtualcam") is None:
+        raise ServerConfigError("--virtual-camera needs pyvirtualcam: pip install 'nerf-lipsync[camera]'")
     if cluster:
         settings = ClusterSettings(
             address=cluster_address,

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _FULL_SIZE_PX = 256
 _RECORDING_ENDS_S = 3.0
+_FILMED = NoticeEvent(code="camera-on", message="a virtual camera on the server's machine shows this session's picture")
 
 
 @dataclass(eq=False)
@@ -55,6 +56,7 @@ class Place:
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
     resume_token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     recorded: bool = False
+    filmed: bool = False
     timers: set[asyncio.Task[None]] = field(default_factory=set)
     speaker: Speaker | None = None
     recorder: Recorder | None = None
@@ -141,6 +143,15 @@ class Place:
             recorded=self.recorded,
         )
 
+    def greeting(self) -> list[Event]:
+        """What who joins it is told first."""
+        return [self.ready(), *([_FILMED] if self.filmed else [])]
+
+    def begin_filming(self) -> None:
+        """From now on a virtual camera shows it."""
+        self.filmed = True
+        self.emit(_FILMED)
+
     def new_main(
         self, on_end: Callable[[PeerSink, str], None], *, sends: Sequence[str] = ("audio", "video")
     ) -> PeerSink:
@@ -149,7 +160,7 @@ class Place:
         hooks = PeerHooks(
             on_connected=self.start,
             on_end=lambda state: on_end(peers[0], state),
-            ready=self.ready,
+            greeting=self.greeting,
             on_message=self._on_message,
             on_packet=self.session.on_packet if self.session.speech is None else None,
         )
@@ -162,7 +173,7 @@ class Place:
         hooks = PeerHooks(
             on_connected=self.start,
             on_end=lambda _state: on_end(viewer_id),
-            ready=self.ready,
+            greeting=self.greeting,
             on_message=lambda _text: None,
         )
         viewer = self.viewers[viewer_id] = PeerSink(f"avatar-{self.session.id}", hooks, codecs=self.codecs)

@@ -14,13 +14,14 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from stream_server.engine.__main__ import STANDBY_NAME
+from tests.stream_server.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = "tests.stream_server.fake_pipeline:FakePipeline"
 
 
-START_S = float(os.environ.get("NERF_LIPSYNC_TEST_START_S", "60"))
-"""How long a server may take to start; more on a machine that is busy with other things."""
+START_S = 60.0 * PATIENCE
+"""How long a server may take to start."""
 
 
 class ServerProcess:
@@ -81,6 +82,14 @@ class ServerProcess:
                 waits = Path(f"/proc/{pid}/comm").read_text().strip() == STANDBY_NAME
                 found.setdefault("standby" if waits else words[2].decode().rpartition(".")[2], int(pid))
         return found
+
+    def standby_is_ready(self) -> bool:
+        """An engine stands by, has imported torch and waits for its settings."""
+        pid = self.children().get("standby")
+        if pid is None:
+            return False
+        reads = Path(f"/proc/{pid}/wchan").read_text()
+        return "pipe" in reads and "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
     def get(self, path: str) -> Any:
         """A JSON document of the server."""

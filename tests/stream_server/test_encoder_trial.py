@@ -14,7 +14,6 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender
 from numpy.typing import NDArray
 
 from stream_server.config import ENCODERS
-from stream_server.events import NoticeEvent
 from stream_server.media.encoder_trial import (
     LEAST_DB,
     SLOWEST_HARDWARE_MS,
@@ -205,9 +204,7 @@ def answered(offered: tuple[str, ...], ours: tuple[Any, ...]) -> list[str]:
         known = RTCRtpSender.getCapabilities("video").codecs
         picture.setCodecPreferences([codec for name in offered for codec in known if codec.mimeType == f"video/{name}"])
         await caller.setLocalDescription(await caller.createOffer())
-        hooks = PeerHooks(
-            lambda: None, lambda _state: None, lambda: NoticeEvent(code="x", message=""), lambda _text: None
-        )
+        hooks = PeerHooks(lambda: None, lambda _state: None, lambda: (), lambda _text: None)
         peer = PeerSink("x", hooks, codecs=ours)
         try:
             return await peer.answer(caller.localDescription.sdp)

@@ -25,7 +25,7 @@ from stream_server.engine.shared_frames import FrameRing
 from stream_server.events import ErrorEvent, NoticeEvent
 from tests.stream_server.fake_pipeline import FakePipeline, Shown
 from tests.stream_server.real_peer import RealPeer, offer_loopback
-from tests.stream_server.server_process import ServerProcess
+from tests.stream_server.server_process import START_S, ServerProcess
 
 GATED = "gated-210"
 HOP = bytes(4 * 1280)
@@ -186,6 +186,9 @@ def test_a_call_goes_on_while_another_ones_avatar_is_loaded_again(
         return [event.code for event in peer.events if isinstance(event, NoticeEvent | ErrorEvent)]
 
     async def run(server: ServerProcess) -> None:
+        async with asyncio.timeout(START_S):
+            while not server.standby_is_ready():  # noqa: ASYNC110 - another process's state
+                await asyncio.sleep(0.1)
         async with RealPeer(server.url) as first, RealPeer(server.url) as second:
             await first.call()
             await asyncio.gather(second.call(avatar=GATED), open_gate())
@@ -205,6 +208,15 @@ def test_a_call_goes_on_while_another_ones_avatar_is_loaded_again(
                 assert notices(peer) == ["engine-lost", "engine-back"]
                 await peer.hang_up()
 
-    arguments = ("--timecode", "--max-sessions", "2", "--size", "128", "--avatars", str(tmp_path / "avatars"))
+    arguments = (
+        "--timecode",
+        "--max-sessions",
+        "2",
+        "--size",
+        "128",
+        "--avatars",
+        str(tmp_path / "avatars"),
+        "--standby",
+    )
     with ServerProcess(*arguments, pipeline="tests.stream_server.fake_pipeline:GatedPipeline") as server:
         asyncio.run(run(server))

@@ -18,6 +18,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from stream_server.events import ErrorEvent, NoticeEvent
+from tests.stream_server.patience import PATIENCE
 from tests.stream_server.real_peer import RealPeer, offer_loopback
 from tests.stream_server.server_calls import Assistant, client
 from tests.stream_server.server_process import ServerProcess
@@ -187,7 +188,7 @@ async def calls(server: ServerProcess, count: int) -> None:
             await peer.call()
             await peer.until(lambda p=peer: len(p.codes) >= 3)  # type: ignore[misc]
             await hang_up(server, peer)
-    async with client(server) as http, asyncio.timeout(10):
+    async with client(server) as http, asyncio.timeout(10 * PATIENCE):
         while (await http.get("/readyz")).json()["sessions"]:  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.1)
 

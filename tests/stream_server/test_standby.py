@@ -47,14 +47,8 @@ def is_ready(server: ServerProcess) -> bool:
     return httpx.get(f"{server.url}/readyz", trust_env=False, timeout=10).status_code == 200
 
 
-def is_idle(pid: int) -> bool:
-    """Waits for its settings, with torch loaded."""
-    reads = Path(f"/proc/{pid}/wchan").read_text()
-    return "pipe" in reads and "libtorch" in Path(f"/proc/{pid}/maps").read_text()
-
-
 def test_the_standby_takes_over_and_another_stands_by(server: ServerProcess) -> None:
-    wait_for(lambda: has_standby(server) and is_idle(server.children()["standby"]))
+    wait_for(server.standby_is_ready)
     before = server.children()
     os.kill(before["engine"], signal.SIGKILL)
     wait_for(lambda: server.children().get("engine") == before["standby"])

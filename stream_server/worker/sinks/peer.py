@@ -50,7 +50,8 @@ class PeerHooks:
     on_connected: Callable[[], None]
     on_end: Callable[[str], None]
     """With the state that ended it: "failed" (the network went away) or "closed" (the peer hung up)."""
-    ready: Callable[[], Event]
+    greeting: Callable[[], Sequence[Event]]
+    """What is said when the events channel opens."""
     on_message: Callable[[str], None]
     on_packet: Callable[[int, bytes], None] | None = None
 
@@ -98,10 +99,10 @@ class PeerSink(Listener):
             await self._connection.setRemoteDescription(offer)
             answer = await self._connection.createAnswer()
             await self._connection.setLocalDescription(answer)
+            self._learn_codec()
         except _REFUSED_BY_AIORTC as error:
             raise OfferError(f"cannot answer this offer: {type(error).__name__}: {error}") from error
         check_sections([t.kind for t in self._connection.getTransceivers() if t.mid], self._sends)
-        self._learn_codec()
         return ask_for_redundancy(str(self._connection.localDescription.sdp))
 
     def show(self, feed: Feed | None, *, sound: bool = True) -> None:
@@ -188,7 +189,8 @@ class PeerSink(Listener):
         self._channels[channel.label] = channel
         if channel.label == _EVENTS:
             channel.on("message", self._message_came)
-            self.emit(self._hooks.ready())
+            for event in self._hooks.greeting():
+                self.emit(event)
 
     def _message_came(self, message: str | bytes) -> None:
         """Too long, too many, or not text: passed over."""

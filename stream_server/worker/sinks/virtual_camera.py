@@ -44,6 +44,8 @@ class Filmed(Protocol):
 
     def emit(self, event: Event) -> None: ...
 
+    def begin_filming(self) -> None: ...
+
 
 def load_backend() -> Any:
     """The module pyvirtualcam.
@@ -133,8 +135,7 @@ class VirtualCamera(Listener):
     def _film(self, session: Filmed) -> None:
         self._failed = False
         session.egress.attach(self)
-        message = "this session's picture is shown by a virtual camera on the server's machine"
-        session.emit(NoticeEvent(code="camera-on", message=message))
+        session.begin_filming()
 
     def _queue(self, image: NDArray[np.uint8] | None) -> None:
         """What waits longest goes when the device is behind: a camera shows the present."""
@@ -146,21 +147,18 @@ class VirtualCamera(Listener):
 
     def _run(self, items: queue.Queue[NDArray[np.uint8] | None], loop: asyncio.AbstractEventLoop) -> None:
         """In the camera's thread."""
-        camera: Any = None
         try:
             camera = _open(self._backend, self._device, self._size, self._fps)
             log.info("the virtual camera is %s, %d px", camera.device, self._size)
-            while (image := items.get()) is not None:
-                camera.send(np.ascontiguousarray(image))
-                self.sent += 1
+            with contextlib.closing(camera):
+                while (image := items.get()) is not None:
+                    camera.send(np.ascontiguousarray(image))
+                    self.sent += 1
         except _BACKEND_ERRORS as error:
             self._failed = True
             log.error("%s", _advice(self._device, error))
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._tell_failed)
-        finally:
-            if camera is not None:
-                camera.close()
 
     def _tell_failed(self) -> None:
         for session in self._sessions[:1]:
