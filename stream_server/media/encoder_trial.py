@@ -251,6 +251,6 @@ def _psnr_db(sent: NDArray[np.uint8], got: NDArray[np.uint8]) -> float:
 
 def _reason(error: Exception) -> str:
     """The error in one line, and what FFmpeg said about it."""
-    words = [str(getattr(error, "strerror", None) or error or type(error).__name__)]
+    words = [str(getattr(error, "strerror", None) or str(error) or type(error).__name__)]
     words += [str(said[2]) for said in (getattr(error, "log", None),) if said]
     return " ".join(": ".join(words).split())[:_REASON_LENGTH]
