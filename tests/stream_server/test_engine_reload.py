@@ -16,6 +16,7 @@ import aioice.ice
 import numpy as np
 import pytest
 
+from model.radiance import background_files
 from stream_server.engine import protocol
 from stream_server.engine.avatar_shelf import AvatarShelf
 from stream_server.engine.controls import ControlsMaker
@@ -89,7 +90,8 @@ def gated() -> Gated:
 def worker(tmp_path: Path, gated: Gated) -> Iterator[Worker]:
     pipeline = FakePipeline(128)
     shelf = AvatarShelf("first", pipeline.shown, gated, limit_bytes=1 << 20)
-    engine = Engine(Loaded(pipeline, shelf, ControlsMaker({}), 25.0, 10.0), tmp_path / "engine.sock")
+    controls = ControlsMaker({"room": Path("room.png"), "broken": Path("broken.png")})
+    engine = Engine(Loaded(pipeline, shelf, controls, 25.0, 10.0), tmp_path / "engine.sock")
     thread = threading.Thread(target=engine.serve, daemon=True)
     thread.start()
     worker = Worker(tmp_path / "engine.sock")
@@ -154,6 +156,30 @@ def test_a_session_that_was_closed_meanwhile_does_not_begin(worker: Worker, gate
     while worker.hop("third", 0) != ("frames", 0, 0):
         pass
     assert worker.hop("second", 0)[0] == "failed"
+
+
+def test_a_background_is_read_beside_the_computing(
+    worker: Worker, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(file: Path) -> np.ndarray[Any, Any]:
+        assert gated.gate.wait(10)
+        if file.stem == "broken":
+            raise ValueError("broken.png is no picture")
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(background_files, "read_picture", read)
+    worker.open("first", "first")
+    for request, name in ((1, "room"), (2, "broken")):
+        worker.send("change", request=request, session="first", controls={"background": name, "yaw_deg": 3.0})
+    for hop in range(3):
+        assert worker.hop("first", hop)[0] == "frames"
+    assert worker.yaw_deg == 0.0
+    gated.gate.set()
+    first, second = (protocol.receive_message(worker.sock)[0] for _ in range(2))
+    answers = {body["request"]: (body["type"], body.get("message", "")) for body in (first, second)}
+    assert answers == {1: ("done", ""), 2: ("refused", "broken.png is no picture")}
+    worker.hop("first", 3)
+    assert worker.yaw_deg == 3.0
 
 
 def test_an_avatar_that_cannot_be_loaded_ends_its_session_only(worker: Worker, gated: Gated) -> None:

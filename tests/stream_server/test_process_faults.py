@@ -176,8 +176,11 @@ def usage(server: ServerProcess) -> dict[str, tuple[int, int]]:
     return found
 
 
-async def calls(server: ServerProcess, count: int) -> None:
-    """One after the other: connect, see pictures, hang up; every fourth is an assistant with pictures."""
+async def calls(server: ServerProcess, count: int, beside: int = 0) -> None:
+    """One after the other: connect, see pictures, hang up; every fourth is an assistant with pictures.
+
+    Returns when no more than `beside` sessions are left.
+    """
     for number in range(count):
         if number % 4 == 3:
             speaker = await Assistant.open(server, frames="jpeg")
@@ -189,15 +192,15 @@ async def calls(server: ServerProcess, count: int) -> None:
             await peer.until(lambda p=peer: len(p.codes) >= 3)  # type: ignore[misc]
             await hang_up(server, peer)
     async with client(server) as http, asyncio.timeout(10 * PATIENCE):
-        while (await http.get("/readyz")).json()["sessions"]:  # noqa: ASYNC110 - another process's state
+        while (await http.get("/readyz")).json()["sessions"] > beside:  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.1)
 
 
-def grown(server: ServerProcess, first: int, then: int) -> list[str]:
+async def grown(server: ServerProcess, first: int, then: int, beside: int = 0) -> list[str]:
     """What grew from the first calls to the end, in words: memory by more than 2 %, descriptors by any."""
-    asyncio.run(calls(server, first))
+    await calls(server, first, beside)
     before = usage(server)
-    asyncio.run(calls(server, then))
+    await calls(server, then, beside)
     after = usage(server)
     found = []
     for role, (memory, descriptors) in before.items():
@@ -213,10 +216,27 @@ def grown(server: ServerProcess, first: int, then: int) -> list[str]:
 @pytest.mark.slow
 def test_twenty_sessions_leave_no_descriptor_and_no_session_sized_memory(server: ServerProcess) -> None:
     """An encoder or a feed that stayed would be a megabyte for each session."""
-    assert grown(server, 10, 10) == []
+    assert asyncio.run(grown(server, 10, 10)) == []
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1200)
 def test_two_hundred_sessions_leave_nothing(server: ServerProcess) -> None:
-    assert grown(server, 20, 180) == []
+    assert asyncio.run(grown(server, 20, 180)) == []
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+def test_calls_beside_one_that_goes_on_leave_nothing(server: ServerProcess) -> None:
+    """The worker is never idle: what the others leave is collected all the same."""
+
+    async def run() -> list[str]:
+        async with RealPeer(server.url) as peer:
+            await peer.call()
+            await peer.until(lambda: len(peer.codes) >= 10)
+            found = await grown(server, 20, 40, beside=1)
+            assert fatal(peer) == []
+            await hang_up(server, peer)
+            return found
+
+    assert asyncio.run(run()) == []
