@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 TIDY_S = 1.0
 """After a session ended: its peer's last tasks are over by then."""
 MOST_LEFT = 4
-"""Ended sessions that may wait for a moment without calls; about half a megabyte each."""
+"""Ended sessions that may wait for a moment without calls; about a megabyte each."""
 
 
 class Tidier:
