@@ -16,6 +16,11 @@ __all__ = ["ServerConfig", "is_loopback"]
 
 SIZES_PX = (128, 192, 256)
 DEVICES = ("auto", "cpu", "cuda")
+ENCODERS = (
+    *("auto", "libvpx", "h264_nvenc", "h264_qsv", "h264_vaapi"),
+    *("h264_videotoolbox", "libx264", "libopenh264"),
+)
+"""Names of `stream_server.media.video_encoder.KINDS`, which this process need not import."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -37,10 +42,11 @@ class ServerConfig:
     that they were trained on, if on one. `metrics_port` 0: no metrics. `step_ms` is what a hop is known to take (None:
     to be measured), `standby` keeps a second engine ready to take over.
     `device`: "cuda" runs the whole step on a GPU, "cpu" nothing, "auto" the speech encoder where there is one.
-    `record` is the folder where every session is recorded. `pipeline` is for tests only:
-    "module:attribute" of a class with the interface of `model.pipeline.AvatarPipeline`. None, the default, means
-    the trained avatar. `cluster`: this is a front that reaches workers on all nodes through its node's agent;
-    `session_prefix` is what ids of this worker's sessions begin with (see `stream_server.cluster.names`).
+    `encoder` is what must encode pictures ("auto": the best that works). `virtual_camera`: one session's picture goes
+    to the camera `camera_device` (None: any). `record` is the folder where every session is recorded. `pipeline` is
+    for tests only: "module:attribute" of a class with the interface of `model.pipeline.AvatarPipeline`. None, the
+    default, means the trained avatar. `cluster`: this is a front that reaches workers on all nodes through its node's
+    agent; `session_prefix` is what ids of this worker's sessions begin with (see `stream_server.cluster.names`).
     """
 
     host: str = "127.0.0.1"
@@ -76,6 +82,9 @@ class ServerConfig:
     udp_ports: tuple[int, int] | None = None
     advertise_ip: str | None = None
     video_bitrate_bps: int = 700_000
+    encoder: str = "auto"
+    virtual_camera: bool = False
+    camera_device: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     turn_urls: tuple[str, ...] = ()
     turn_secret: str | None = dataclasses.field(default=None, repr=False)
@@ -108,6 +117,12 @@ class ServerConfig:
             raise ServerConfigError(f"max_sessions must be at least 1, or 0 for what is held, got {self.max_sessions}")
         if not 1 <= self.workers <= 64:
             raise ServerConfigError(f"workers must be within 1..64, got {self.workers}")
+        if self.encoder not in ENCODERS:
+            raise ServerConfigError(f"encoder must be one of {', '.join(ENCODERS)}, got {self.encoder!r}")
+        if self.camera_device is not None and not self.virtual_camera:
+            raise ServerConfigError("--camera-device needs --virtual-camera")
+        if self.virtual_camera and self.workers > 1:
+            raise ServerConfigError(f"one session has the virtual camera: it needs --workers 1, got {self.workers}")
         self._check_network()
         if self.log_level not in LOG_LEVELS:
             raise ServerConfigError(f"log_level must be one of {LOG_LEVELS}, got {self.log_level!r}")

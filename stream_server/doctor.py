@@ -58,8 +58,10 @@ def diagnose(*, data_folder: Path | None, measure: bool, model_cache: Path | Non
         _triton,
         _cupy,
         _ray,
+        _camera,
         _chromium,
         _ffmpeg,
+        _encoders,
         lambda: _face_landmarker(data_folder, model_cache),
         _default_avatar,
     ]
@@ -162,6 +164,20 @@ def _ray() -> Finding:
     return Finding("ray", "ok", version)
 
 
+def _camera() -> Finding:
+    remedy = "needed by `serve --virtual-camera` only: "
+    if importlib.util.find_spec("pyvirtualcam") is None:
+        return Finding("virtual camera", "note", "not installed", f"{remedy}pip install 'nerf-lipsync[camera]'")
+    sinks = _import("stream_server.worker.sinks.virtual_camera")
+    if isinstance(sinks, str):
+        return Finding("virtual camera", "note", sinks, remedy + INSTALL_HINT)
+    try:
+        name = sinks.check_camera(sinks.load_backend(), None, size=256, fps=25)
+    except sinks.CameraError as error:
+        return Finding("virtual camera", "note", str(error), f"{remedy}modprobe v4l2loopback exclusive_caps=1")
+    return Finding("virtual camera", "ok", name)
+
+
 def _chromium() -> Finding:
     path = next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
     if path is None:
@@ -172,6 +188,26 @@ def _chromium() -> Finding:
 def _ffmpeg() -> Finding:
     path = shutil.which("ffmpeg")
     return Finding("ffmpeg", "ok", path or "no command, none needed: PyAV brings its own libraries")
+
+
+def _encoders() -> Iterable[Finding]:
+    """Every video encoder is tried as `serve` does at its start."""
+    trial = _import("stream_server.media.encoder_trial")
+    if isinstance(trial, str):
+        yield Finding("video encoders", "fail", trial, INSTALL_HINT)
+        return
+    try:
+        choice = trial.choose_encoders()
+    except trial.NoEncoderError as error:
+        yield Finding("video encoders", "fail", str(error), "reinstall PyAV: its wheel brings libvpx and libx264")
+        return
+    for one in choice.trials:
+        name = f"encoder {one.kind.name}"
+        if one.problem:
+            yield Finding(name, "note", one.problem, f"none needed: {choice.first.name} is used")
+        else:
+            used = "; used" if one.kind == choice.first else f"; serve --encoder {one.kind.name} uses it"
+            yield Finding(name, "ok", one.line().partition(": ")[2] + used)
 
 
 def _face_landmarker(data_folder: Path | None, model_cache: Path | None) -> Finding:

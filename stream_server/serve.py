@@ -4,7 +4,7 @@ This process computes nothing and imports no model. It binds the port before any
 is one line and exit code 2; children are started by exec, get their settings through their standard input, and
 die with this process. A child that ends is started again, unless it keeps ending; an engine that has not answered
 for five seconds is ended. Sessions live in the workers: they go on with the engine that comes next, which stands by
-with everything imported and waits for its settings: half of an engine's start is imports.
+with everything imported and waits for its settings (`standby.py`): half of an engine's start is imports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import math
 import os
 import shutil
 import signal
@@ -34,6 +33,7 @@ from stream_server.config import ServerConfig
 from stream_server.engine import protocol
 from stream_server.errors import EngineLostError, ProtocolError, ServerConfigError
 from stream_server.log_setup import set_up_logging
+from stream_server.standby import Standby
 
 __all__ = [
     "ALL_ROLES",
@@ -52,11 +52,10 @@ log = logging.getLogger(__name__)
 Role = Literal["engine", "worker", "front"]
 ALL_ROLES: tuple[Role, ...] = ("engine", "worker", "front")
 EXIT_CONFIG = 2
-_EXIT_CANNOT_LOAD = 3  # stream_server.engine.__main__.EXIT_CANNOT_LOAD
+_EXIT_CANNOT_START = 3  # of an engine or a worker: it has said why, and to start it again would not help
 _WATCH_S = 0.1
 _ASK_EVERY = 10  # turns of the watch
 _STUCK_S = 5.0
-_STANDBY_AFTER_S = 3.0
 _SPARE_CORES = 4  # from as many on, another engine's start does not disturb calls
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Waiting threads of these pools spin: on two cores OpenBLAS's second thread took half a core from everyone."""
@@ -156,8 +155,7 @@ class Supervisor:
         self._stop = threading.Event()
         pid = str(os.getpid())
         self._engine = _Child("engine", "engine", [str(run_dir / "engine.sock"), pid])
-        self._standby: subprocess.Popen[bytes] | None = None
-        self._standby_at_s = math.inf
+        self._standby = Standby(lambda: _spawn(self._engine))
         self._workers = config.workers if "worker" in roles else 0
         self._children = [self._engine] if "engine" in roles else []
         for n in range(self._workers):
@@ -200,7 +198,8 @@ class Supervisor:
                     on_ready(avatar)
                 elif announced and turn % _ASK_EVERY == 0:
                     self._end_stuck_engine()
-                    self._stand_by()
+                    if self._config.standby:
+                        self._standby.look(self._may_stand_by)
             return 0
         finally:
             self._end_all()
@@ -211,7 +210,7 @@ class Supervisor:
             self._config = dataclasses.replace(
                 self._config, size=int(avatar["size"]), exact_size=True, step_ms=float(avatar["step_ms"])
             )
-            self._standby_at_s = time.monotonic() + _STANDBY_AFTER_S
+            self._standby.begin()
 
     def _announce(self, avatar: dict[str, Any]) -> None:
         assert self._address is not None
@@ -222,7 +221,7 @@ class Supervisor:
         self._stop.set()
 
     def _start(self, child: _Child) -> None:
-        child.process = self._take_standby() if child is self._engine else None
+        child.process = self._standby.take() if child is self._engine else None
         if child.process is None:
             child.process = _spawn(child)
         assert child.process.stdin is not None
@@ -232,22 +231,9 @@ class Supervisor:
         except BrokenPipeError:
             log.warning("%s ended at once", child.name)
 
-    def _take_standby(self) -> subprocess.Popen[bytes] | None:
-        """The engine that stands by, if there is one; the next one stands by when this one runs."""
-        ready, self._standby = self._standby, None
-        if ready is not None:
-            self._standby_at_s = time.monotonic() + _STANDBY_AFTER_S
-        return ready if ready is not None and ready.poll() is None else None
-
-    def _stand_by(self) -> None:
-        """Start an engine that imports what it needs and waits, unless there is one; one that ended is not missed.
-
-        That takes a core for some seconds: where calls have none to spare, it waits until there is no call.
-        """
-        if not self._config.standby or self._standby is not None or time.monotonic() < self._standby_at_s:
-            return
-        if (os.cpu_count() or 1) >= _SPARE_CORES or not self._has_sessions():
-            self._standby = _spawn(self._engine)
+    def _may_stand_by(self) -> bool:
+        """Imports take a core for some seconds: where calls have none to spare, only while there is no call."""
+        return (os.cpu_count() or 1) >= _SPARE_CORES or not self._has_sessions()
 
     def _has_sessions(self) -> bool:
         answers = [self._ask_worker(number) for number in range(self._workers)]
@@ -259,7 +245,7 @@ class Supervisor:
             code = child.process.poll()
             if code is None:
                 continue
-            if code == _EXIT_CANNOT_LOAD and child.name == "engine":
+            if code == _EXIT_CANNOT_START and child.name != "front":
                 return EXIT_CONFIG
             now = time.monotonic()
             if len(child.restarts) == _MOST_RESTARTS and now - child.restarts[0] < _RESTART_WINDOW_S:
@@ -307,9 +293,7 @@ class Supervisor:
         return avatars[0] if avatars else {}
 
     def _end_all(self) -> None:
-        if self._standby is not None:
-            self._standby.kill()
-            self._standby.wait()
+        self._standby.end()
         deadline = time.monotonic() + _END_S
         for child in reversed(self._children):  # callers hear an end before what serves them is gone
             if child.process is None:

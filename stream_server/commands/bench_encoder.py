@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
 
 def new_encoder(size: int) -> Callable[[NDArray[np.uint8]], object]:
-    """The server's own VP8 encoder at the bit rate of a call."""
+    """The server's VP8 encoder at the bit rate of a call."""
     from itertools import count
 
     from stream_server.config import ServerConfig
-    from stream_server.worker.vp8_encoder import CLOCK_HZ, Vp8Codec
+    from stream_server.media.video_encoder import CLOCK_HZ, PictureEncoder, kind_named
 
-    codec, indices = Vp8Codec(ServerConfig().video_bitrate_bps * size**2 // 256**2), count()
+    bitrate_bps = ServerConfig().video_bitrate_bps * size**2 // 256**2
+    codec, indices = PictureEncoder(kind_named("libvpx"), bitrate_bps), count()
 
     def encode(i420: NDArray[np.uint8]) -> object:
         index = next(indices)

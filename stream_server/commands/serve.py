@@ -98,6 +98,20 @@ def serve(
     record_quota_mb: Annotated[
         int, typer.Option(help="what recordings may hold together; 0: no limit", rich_help_panel=_OPERATION)
     ] = 10_000,
+    encoder: Annotated[
+        str, typer.Option(help="video encoder that must be used; doctor lists them", rich_help_panel=_OPERATION)
+    ] = "auto",
+    virtual_camera: Annotated[
+        bool,
+        typer.Option(
+            "--virtual-camera",
+            help="show one session's picture as a camera of this machine; its caller is told",
+            rich_help_panel=_OPERATION,
+        ),
+    ] = False,
+    camera_device: Annotated[
+        str | None, typer.Option(help="/dev/videoN of v4l2loopback; else the first", rich_help_panel=_OPERATION)
+    ] = None,
     metrics_port: Annotated[
         int, typer.Option(help="loopback port for Prometheus; 0: none", rich_help_panel=_OPERATION)
     ] = 0,
@@ -131,7 +145,7 @@ def serve(
     pipeline: Annotated[str | None, typer.Option(hidden=True, help="tests only: module:class of a stand-in")] = None,
 ) -> None:
     """Start the server; prints `ready URL` when it takes sessions. Open the URL, press Start and speak."""
-    encoder = whisper_path(whisper)
+    checkpoint = whisper_path(whisper)
     config = ServerConfig(
         host=host,
         port=port,
@@ -140,7 +154,7 @@ def serve(
         backgrounds=backgrounds,
         avatar_memory_mb=avatar_memory_mb,
         models=None if models is None else str(models),
-        whisper=None if encoder is None else str(encoder),
+        whisper=None if checkpoint is None else str(checkpoint),
         size=size,
         exact_size=exact_size,
         steps=steps,
@@ -172,6 +186,9 @@ def serve(
         trusted_keys=trusted_keys,
         record=record,
         record_quota_mb=record_quota_mb,
+        encoder=encoder,
+        virtual_camera=virtual_camera,
+        camera_device=camera_device,
         connect_timeout_s=connect_timeout,
         metrics_port=metrics_port,
         standby=standby,
@@ -179,6 +196,8 @@ def serve(
         log_format=log_format.lower(),
         pipeline=pipeline,
     )
+    if virtual_camera and importlib.util.find_spec("pyvirtualcam") is None:
+        raise ServerConfigError("--virtual-camera needs pyvirtualcam: pip install 'nerf-lipsync[camera]'")
     if cluster:
         settings = ClusterSettings(
             address=cluster_address,

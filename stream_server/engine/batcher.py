@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Change", "Close", "HopTask", "Inbox", "Load", "Open", "Rewind", "Task"]
+__all__ = ["Change", "Close", "HopTask", "Inbox", "Load", "Open", "Ready", "Rewind", "Task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,18 @@ class Open:
     avatar: str
     controls: dict[str, Any]
     rewindable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From the thread that loads: what `stream` waited for is there, or in words why it cannot be had."""
+
+    connection: Any
+    session: str
+    stream: Any
+    shown: Any = None
+    controls: Any = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ class HopTask:
     samples: NDArray[np.float32]
 
 
-Task = Load | Open | Change | Rewind | Close | HopTask
+Task = Load | Open | Ready | Change | Rewind | Close | HopTask
 
 
 class Inbox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ MOST_PICTURES = 8
 
 
 class ControlsMaker:
-    """Makes `model.state.Controls`; keeps the last few background pictures.
+    """Makes `model.state.Controls`; keeps the last few background pictures. Thread-safe.
 
     Values: yaw_deg, pitch_deg, roll_deg, gaze_rad ([yaw, pitch] or null), mood, mood_strength, head_motion, idle;
     background: "own", "#rrggbb" or a picture's id, and background_blur.
@@ -25,6 +26,7 @@ class ControlsMaker:
     def __init__(self, backgrounds: Mapping[str, Path]) -> None:
         self._files = backgrounds
         self._made: OrderedDict[tuple[str, bool], Any] = OrderedDict()
+        self._lock = threading.Lock()
         self._controls = importlib.import_module("model.state").Controls
         self._compositor = importlib.import_module("model.radiance.compositor")
         self._background_files = importlib.import_module("model.radiance.background_files")
@@ -44,15 +46,25 @@ class ControlsMaker:
         except TypeError as error:
             raise ValueError(f"unknown control: {error}") from error
 
+    def reads_file(self, values: Mapping[str, Any]) -> bool:
+        """Whether making these reads and scales a picture first, which may take a tenth of a second."""
+        name, blurred = str(values.get("background", "own")), bool(values.get("background_blur", False))
+        with self._lock:
+            return name in self._files and (name, blurred) not in self._made
+
     def _background(self, name: str, blurred: bool) -> Any:
         if name == "own":
             return None
-        if (name, blurred) not in self._made:
-            self._made[name, blurred] = self._make(name, blurred)
+        with self._lock:
+            if (name, blurred) in self._made:
+                self._made.move_to_end((name, blurred))
+                return self._made[name, blurred]
+        made = self._make(name, blurred)
+        with self._lock:
+            self._made[name, blurred] = made
             if len(self._made) > MOST_PICTURES:
                 self._made.popitem(last=False)
-        self._made.move_to_end((name, blurred))
-        return self._made[name, blurred]
+        return made
 
     def _make(self, name: str, blurred: bool) -> Any:
         if (color := self._background_files.parse_color(name)) is not None:

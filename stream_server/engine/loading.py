@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,7 +64,7 @@ class Loaded:
 
     pipeline: PipelineLike
     shelf: AvatarShelf
-    make_controls: Callable[[Mapping[str, Any]], Any]
+    make_controls: ControlsMaker
     held_fps: float
     step_ms: float
     batch_wait_s: float = 0.0

@@ -1,7 +1,8 @@
 """The engine: owns torch and the avatars, steps the pipeline, writes frames to shared memory.
 
-One thread accepts connections, one per connection reads, one loads avatars, and the main thread computes; no event
-loop here.
+One thread accepts connections, one per connection reads, one loads avatars and background pictures, and the main thread
+computes; no event loop here. A stream whose avatar is not in memory (after this engine took a dead one's place) begins
+when it is: its hops are passed over until then, and other streams go on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from model.errors import ModelError
 from stream_server.engine import protocol
-from stream_server.engine.batcher import Change, Close, HopTask, Inbox, Load, Open, Rewind, Task
+from stream_server.engine.batcher import Change, Close, HopTask, Inbox, Load, Open, Ready, Rewind, Task
 from stream_server.engine.loading import HopOutputLike, Loaded, describe, step_in_parts
 from stream_server.engine.shared_frames import FrameRing
 from stream_server.engine.streams import Stream, StreamTable
@@ -76,8 +77,16 @@ class Engine:
         self._listener.listen(8)
 
     def run(self) -> None:
-        """Compute until SIGTERM."""
+        """Serve until SIGTERM, which ends the process."""
         signal.signal(signal.SIGTERM, lambda *_: _exit_now())
+        self.serve()
+
+    def stop(self) -> None:
+        """Let `serve` end, from any thread."""
+        self._inbox.put(None)
+
+    def serve(self) -> None:
+        """Compute until `stop`."""
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
         while True:
             patience_s = self._loaded.batch_wait_s if len(self._streams) > 1 else 0.0
@@ -125,6 +134,8 @@ class Engine:
                 self._loader.submit(self._load, task)
             case Open() as task:
                 self._open(task)
+            case Ready() as task:
+                self._begin_waiting(task)
             case Change() as task:
                 self._change(task)
             case Rewind() as task:
@@ -146,39 +157,88 @@ class Engine:
             task.connection.answer(task.request, name=str(avatar.name))
 
     def _open(self, task: Open) -> None:
+        stream = Stream(task.generation, task.seed, None, task.rewindable, task.hop)
+        self._streams.put(task.connection, task.session, stream)
+        shown = self._loaded.shelf.get(task.avatar)
+        if shown is None or self._loaded.make_controls.reads_file(task.controls):
+            self._loader.submit(self._load_for, task, stream)
+            return
+        try:
+            stream.controls = self._loaded.make_controls(task.controls)
+        except Exception as error:
+            log.exception("a stream cannot be opened")
+            self._give_up(task.connection, task.session, str(error))
+        else:
+            self._begin(stream, shown)
+
+    def _load_for(self, task: Open, stream: Stream) -> None:
+        """In the thread that loads: what a stream needs before it can begin."""
         try:
             shown = self._loaded.shelf.require(task.avatar)
             controls = self._loaded.make_controls(task.controls)
         except Exception as error:
             log.exception("a stream cannot be opened")
-            self._tell_failed(task.connection, task.session, task.generation, str(error))
+            self._inbox.put(Ready(task.connection, task.session, stream, problem=str(error)))
+        else:
+            self._inbox.put(Ready(task.connection, task.session, stream, shown, controls))
+
+    def _begin_waiting(self, task: Ready) -> None:
+        stream: Stream = task.stream
+        if self._streams.get(task.connection, task.session) is not stream or stream.state is not None:
+            return  # closed or opened anew meanwhile
+        if task.problem is not None:
+            self._give_up(task.connection, task.session, task.problem)
             return
-        first_frame = task.hop * int(self._loaded.pipeline.spec.hop_frames)
-        state = self._loaded.pipeline.new_state(task.seed, shown=shown, first_frame=first_frame)
-        stream = Stream(task.generation, state, controls, task.rewindable, task.hop)
-        self._streams.put(task.connection, task.session, stream)
+        if stream.controls is None:
+            stream.controls = task.controls
+        self._begin(stream, task.shown if stream.wanted is None else stream.wanted)
+
+    def _begin(self, stream: Stream, shown: Any) -> None:
+        pipeline = self._loaded.pipeline
+        first_frame = stream.next_hop * int(pipeline.spec.hop_frames)
+        stream.begin(pipeline.new_state(stream.seed, shown=shown, first_frame=first_frame))
+
+    def _give_up(self, connection: Connection, session: str, message: str) -> None:
+        stream = self._streams.get(connection, session)
+        if stream is not None:
+            self._streams.drop(connection, session)
+            self._tell_failed(connection, session, stream.generation, message)
 
     def _change(self, task: Change) -> None:
+        if task.controls is not None and self._loaded.make_controls.reads_file(task.controls):
+            self._loader.submit(self._read_for, task)
+            return
         stream = self._streams.get(task.connection, task.session)
         try:
-            if task.controls is not None:
-                controls = self._loaded.make_controls(task.controls)
-                if stream is not None:
-                    stream.controls = controls
-            if task.avatar is not None:
-                shown = self._loaded.shelf.get(task.avatar)
-                if shown is None:
-                    raise ValueError(f"avatar {task.avatar!r} is not loaded")
-                if stream is not None:
-                    stream.state.shown = shown
+            controls = None if task.controls is None else self._loaded.make_controls(task.controls)
+            shown = None if task.avatar is None else self._loaded.shelf.get(task.avatar)
+            if task.avatar is not None and shown is None:
+                raise ValueError(f"avatar {task.avatar!r} is not loaded")
         except (ValueError, ModelError) as error:
             task.connection.answer(task.request, " ".join(str(error).split()))
+            return
+        if stream is not None and controls is not None:
+            stream.controls = controls
+        if stream is not None and shown is not None:
+            stream.show(shown)
+        task.connection.answer(task.request)
+
+    def _read_for(self, task: Change) -> None:
+        """In the thread that loads: read the picture that a change asks for, then let it be made."""
+        try:
+            self._loaded.make_controls(task.controls or {})
+        except Exception as error:
+            task.connection.answer(task.request, " ".join(str(error).split()))
         else:
-            task.connection.answer(task.request)
+            self._inbox.put(task)
 
     def _rewind(self, task: Rewind) -> None:
         stream = self._streams.get(task.connection, task.session)
-        if stream is None or not stream.rewind(task.generation, task.hop):
+        if stream is not None and (stream.state is None or task.hop < stream.first_hop):
+            stream.generation, stream.next_hop = task.generation, task.hop
+            if stream.state is not None:  # to where its avatar was being loaded: it has no memory of that
+                self._begin(stream, stream.state.shown)
+        elif stream is None or not stream.rewind(task.generation, task.hop):
             message = f"the stream cannot go back to before hop {task.hop}"
             self._tell_failed(task.connection, task.session, task.generation, message)
 
@@ -186,11 +246,14 @@ class Engine:
         live: list[tuple[HopTask, Stream]] = []
         for task in tasks:
             stream = self._streams.get(task.connection, task.session)
-            if stream is not None and stream.generation == task.generation:
+            if stream is None or stream.generation != task.generation:
+                self._fail(task, "this stream is not open")
+            elif stream.state is None:
+                stream.pass_over(task.hop)
+                self._pass_over(task)
+            else:
                 stream.keep(task.hop)
                 live.append((task, stream))
-            else:
-                self._fail(task, "this stream is not open")
         if not live:
             return
         self._make(live)
@@ -231,6 +294,24 @@ class Engine:
             "engine_ms": {name: round(float(ms), 3) for name, ms in output.stage_ms.items()},
         }
         task.connection.send(body, self._loaded.describe_motion(output).astype(np.float32, copy=False).tobytes())
+
+    def _pass_over(self, task: HopTask) -> None:
+        now_ns = time.monotonic_ns()
+        body = {
+            "type": "frames",
+            "session": task.session,
+            "generation": task.generation,
+            "hop": task.hop,
+            "slot": task.slot,
+            "first_frame": 0,
+            "offset": 0,
+            "count": 0,
+            "last": True,
+            "started_ns": now_ns,
+            "finished_ns": now_ns,
+            "engine_ms": {},
+        }
+        task.connection.send(body)
 
     def _fail(self, task: HopTask, message: str) -> None:
         self._tell_failed(task.connection, task.session, task.generation, message, slot=task.slot)

@@ -15,7 +15,8 @@ engine -> worker
     frames  {session, generation, hop, slot, first_frame, offset, count, last, started_ns, finished_ns, engine_ms}
             + float32 (count, 55): 52 ARKit coefficients, then yaw, pitch, roll of the head in degrees
             part of a hop's answer: `count` frames from place `offset` of the slot; the slot is the worker's again
-            with the `last`, and `engine_ms` is what the hop has cost so far
+            with the `last`, and `engine_ms` is what the hop has cost so far;
+            count 0 and no engine_ms: the hop was passed over while the stream's avatar was loaded
     failed  {session, generation, slot?, message}                 this stream ended in an error
     done    {request, ...}  ·  refused {request, message}
 Hops and frames are counted from the session's beginning, whatever the generation.

@@ -14,14 +14,38 @@ KEPT_HOPS = 12
 
 @dataclass
 class Stream:
-    """One session's stream. `before` holds the state as it was before each of the last hops."""
+    """One session's stream. `state` is None while its avatar is loaded, and `wanted` then the one it was given
+    meanwhile; `first_hop` is the first that it knows.
+
+    `before` holds the state as it was before each of the last hops.
+    """
 
     generation: int
-    state: Any
+    seed: int
     controls: Any
     rewindable: bool
     next_hop: int
+    state: Any = None
+    first_hop: int = 0
+    wanted: Any = None
     before: OrderedDict[int, Any] = field(default_factory=OrderedDict)
+
+    def begin(self, state: Any) -> None:
+        """The stream begins, or begins anew, with the hop that comes next."""
+        self.state = state
+        self.first_hop = self.next_hop
+        self.before.clear()
+
+    def show(self, shown: Any) -> None:
+        """Another avatar, from the next hop on."""
+        if self.state is None:
+            self.wanted = shown
+        else:
+            self.state.shown = shown
+
+    def pass_over(self, hop: int) -> None:
+        """`hop` came while the avatar was loaded: it is not heard."""
+        self.next_hop = hop + 1
 
     def keep(self, hop: int) -> None:
         """`hop` is taken in now: remember the state before it."""

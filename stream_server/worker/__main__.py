@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,21 +13,34 @@ from pathlib import Path
 from stream_server.config import ServerConfig, is_loopback
 from stream_server.engine.parent import die_with_parent, ignore_terminal_interrupt, prefer_real_time
 from stream_server.log_setup import set_up_logging
+from stream_server.media.encoder_trial import EncoderChoice, NoEncoderError, choose_encoders
 from stream_server.worker import aiortc_bridge
 from stream_server.worker.control import ControlServer
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.port_range import PortRangeLoop
 from stream_server.worker.session_registry import SessionRegistry
+from stream_server.worker.sinks.virtual_camera import CameraError, VirtualCamera, check_camera, load_backend
 
-__all__ = ["main"]
+__all__ = ["EXIT_CANNOT_START", "main"]
+
+log = logging.getLogger(__name__)
+
+EXIT_CANNOT_START = 3
+"""What was asked for is not to be had on this machine: starting again would not help, and the user can mend it."""
+_FPS = 25
 
 
 async def run(config: ServerConfig, run_dir: Path, number: int) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM.
+
+    Raises:
+        NoEncoderError, CameraError: What was asked for does not work here.
+    """
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     engine = EngineClient(run_dir / "engine.sock")
-    registry = SessionRegistry(config, engine, number)
+    encoders, camera = await asyncio.to_thread(_find_hardware, config)
+    registry = SessionRegistry(config, engine, encoders, camera, worker=number)
     control = ControlServer(run_dir / f"worker-{number}.sock", registry, engine)
     engine.start()
     await control.start()
@@ -36,6 +50,17 @@ async def run(config: ServerConfig, run_dir: Path, number: int) -> None:
     await control.close()
     await registry.close_all()
     await engine.close()
+
+
+def _find_hardware(config: ServerConfig) -> tuple[EncoderChoice, VirtualCamera | None]:
+    """What encodes, and the camera if one is asked for. Slow, bounded by the trials' own time limits."""
+    encoders = choose_encoders(config.encoder)
+    if not config.virtual_camera:
+        return encoders, None
+    backend = load_backend()
+    name = check_camera(backend, config.camera_device, size=config.size, fps=_FPS)
+    log.info("the virtual camera is %s", name)
+    return encoders, VirtualCamera(backend, config.camera_device, fps=_FPS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     aiortc_bridge.repeat_consent_checks()
     ports, local_only = config.ports_of(int(number)), is_loopback(config.host)
     with asyncio.Runner(loop_factory=lambda: PortRangeLoop(ports, local_only=local_only)) as runner:
-        runner.run(run(config, Path(run_dir), int(number)))
+        try:
+            runner.run(run(config, Path(run_dir), int(number)))
+        except (NoEncoderError, CameraError) as error:
+            sys.stderr.write(f"nerf-lipsync: {error}\n")
+            return EXIT_CANNOT_START
     return 0
 
 

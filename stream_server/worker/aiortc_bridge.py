@@ -3,7 +3,8 @@
 - The audio receiver's jitter buffer is replaced: aiortc's own adds 79 ms, and 280 ms for ever after one lost
   packet. Ours takes the packets at the same place, after SRTP and depayloading, and decodes by itself.
 - Senders of one peer get one media stream id, so that browsers play them in sync.
-- The video sender's encoder is replaced by ours (see `vp8_encoder.py` for why); VP8's packetizer is aiortc's.
+- The video sender's encoder is replaced by ours (see `media/video_encoder.py` for why); the packetizers are aiortc's.
+- Which codec was negotiated is known to the transceiver only.
 - Requests for key frames are taken from the sender: it forwards them to encoders of its own only.
 - A peer connection that failed while an odd offer was taken in (a group that names no section) cannot be closed:
   its transports are stopped one by one.
@@ -18,15 +19,18 @@ from collections.abc import Callable
 from typing import Any
 
 import aioice.ice
+import aiortc.codecs.h264 as h264
 import aiortc.codecs.vpx as vpx
 import ifaddr
-from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender
+from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCRtpSender, RTCRtpTransceiver
 from aiortc.codecs.base import Encoder
 
 __all__ = [
     "PacketTap",
     "close_connection",
+    "negotiated_codec",
     "offer_host_addresses",
+    "packetize_h264",
     "packetize_vp8",
     "repeat_consent_checks",
     "set_media_stream_id",
@@ -87,6 +91,16 @@ def take_key_frame_request(sender: RTCRtpSender) -> bool:
 def packetize_vp8(data: bytes, picture_id: int) -> list[bytes]:
     """RTP payloads (RFC 7741) of one encoded frame."""
     return list(vpx.Vp8Encoder._packetize(data, picture_id))
+
+
+def packetize_h264(data: bytes) -> list[bytes]:
+    """RTP payloads (RFC 6184, packetization mode 1) of one encoded frame with start codes."""
+    return list(h264.H264Encoder._packetize(h264.H264Encoder._split_bitstream(data)))
+
+
+def negotiated_codec(transceiver: RTCRtpTransceiver) -> str:
+    """Name of the codec that a transceiver's sender will use, once an answer is made: `VP8`, `H264`."""
+    return str(transceiver._codecs[0].name)
 
 
 async def close_connection(connection: RTCPeerConnection) -> None:

@@ -79,6 +79,7 @@ class Egress:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._listeners.clear()
+        self._last = None
 
     def attach(self, listener: Listener) -> None:
         """From now on the listener hears of everything that leaves."""

@@ -235,6 +235,7 @@ class EngineClient:
         frames = self._ring.read(slot, count, int(body["offset"]))
         if last:
             self._have_back(slot)
+        if last and body["engine_ms"]:  # none: the hop was passed over
             busy_ms = sum(body["engine_ms"].values())  # a step's wall time would count its other sessions as well
             self.busy_ms_per_hop += 0.05 * (busy_ms - self.busy_ms_per_hop) if self.busy_ms_per_hop else busy_ms
         return HopResult(

@@ -6,7 +6,7 @@ import asyncio
 import fractions
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import av
@@ -15,9 +15,10 @@ from av import AudioFrame
 from av.audio.codeccontext import AudioCodecContext
 from av.packet import Packet
 
+from stream_server.media.encoder_trial import EncoderChoice
 from stream_server.media.opus import BLOCK_SAMPLES, RATE_HZ
+from stream_server.media.video_encoder import CLOCK_HZ, VIDEO_TIME_BASE, EncoderKind, PictureEncoder, VideoCodec
 from stream_server.worker.egress import Listener, Picture, Sound
-from stream_server.worker.vp8_encoder import CLOCK_HZ, VIDEO_TIME_BASE, Vp8Codec
 
 __all__ = ["Feed", "FeedTrack"]
 
@@ -34,12 +35,15 @@ RUNGS = (1.0, 0.5, 0.25)
 class FeedTrack(MediaStreamTrack):
     """Hands a sender the packets of a feed. When `capacity` wait, the oldest go, and `on_gap` is called.
 
+    `codec` is what its viewer takes.
+
     Times count from the track's first packet, and go on without a jump when it is given another feed's packets.
     """
 
     def __init__(self, kind: str, on_gap: Callable[[], None], *, capacity: int = 25) -> None:
         super().__init__()
         self.kind = kind
+        self.codec: VideoCodec = "VP8"
         self._on_gap = on_gap
         self._packets: asyncio.Queue[Packet[Any] | None] = asyncio.Queue(capacity)
         self._rate_hz = CLOCK_HZ if kind == "video" else RATE_HZ
@@ -81,10 +85,11 @@ class FeedTrack(MediaStreamTrack):
 
 
 class _Rung:
-    """One bitrate: its encoder, and who watches at it."""
+    """One codec at one bitrate: its encoder, what may take its place, and who watches."""
 
-    def __init__(self, bitrate_bps: int) -> None:
-        self.codec = Vp8Codec(bitrate_bps)
+    def __init__(self, kinds: Sequence[EncoderKind], bitrate_bps: int) -> None:
+        self.encoder = PictureEncoder(kinds[0], bitrate_bps)
+        self._others = list(kinds[1:])
         self.viewers: list[FeedTrack] = []
         self.key_wanted = True
         self.key_sent_s = -1.0
@@ -96,13 +101,26 @@ class _Rung:
         self.key_wanted, self.key_sent_s = False, now_s
         return True
 
+    def fall_back(self) -> None:
+        """The encoder failed, as hardware does that serves so many and no more: go on with the next one, if any."""
+        failed = self.encoder
+        failed.close()
+        self.key_wanted = True
+        if self._others:
+            self.encoder = PictureEncoder(self._others.pop(0), failed.bitrate_bps)
+            log.warning("%s failed; %s goes on", failed.kind.name, self.encoder.kind.name)
+
 
 class Feed(Listener):
-    """Encodes while someone watches. `fps` and `bitrate_bps` are of the full rung."""
+    """Encodes while someone watches, in each codec that someone takes. `fps` and `bitrate_bps` are of the full rung."""
 
-    def __init__(self, *, fps: int, bitrate_bps: int) -> None:
+    def __init__(self, encoders: EncoderChoice, *, fps: int, bitrate_bps: int) -> None:
         self._fps = fps
-        self._rungs = [_Rung(int(bitrate_bps * share)) for share in RUNGS]
+        self._rates_bps = [int(bitrate_bps * share) for share in RUNGS]
+        self._ladders = {
+            codec: [_Rung(kinds, rate_bps) for rate_bps in self._rates_bps] for codec, kinds in encoders.kinds.items()
+        }
+        self._rungs = [rung for ladder in self._ladders.values() for rung in ladder]
         self._sounds: list[FeedTrack] = []
         self._opus: AudioCodecContext | None = None
         self._pictures: asyncio.Queue[Picture] = asyncio.Queue(_WAITING_PICTURES)
@@ -113,8 +131,9 @@ class Feed(Listener):
 
     def add(self, video: FeedTrack, sound: FeedTrack | None) -> None:
         """A viewer joins, at the full rung."""
-        self._rungs[0].viewers.append(video)
-        self._rungs[0].key_wanted = True
+        rung = self._ladders[video.codec][0]
+        rung.viewers.append(video)
+        rung.key_wanted = True
         if sound is not None:
             self._sounds.append(sound)
         if self._task is None:
@@ -135,8 +154,8 @@ class Feed(Listener):
         for other in self._rungs:
             if video in other.viewers:
                 other.viewers.remove(video)
-                self._rungs[rung].viewers.append(video)
-                self._rungs[rung].key_wanted = True
+                self._ladders[video.codec][rung].viewers.append(video)
+                self._ladders[video.codec][rung].key_wanted = True
                 return
 
     def want_key(self, video: FeedTrack) -> None:
@@ -147,7 +166,7 @@ class Feed(Listener):
 
     def bitrate_bps(self, rung: int) -> int:
         """Of a rung."""
-        return self._rungs[rung].codec.bitrate_bps
+        return self._rates_bps[rung]
 
     def on_picture(self, picture: Picture) -> None:
         """Queue it for the encoder; the oldest that waits goes if it is behind."""
@@ -178,6 +197,9 @@ class Feed(Listener):
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        self._opus = None
+        for rung in self._rungs:
+            rung.encoder.close()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -189,16 +211,17 @@ class Feed(Listener):
                     continue
                 key = rung.wants_key(loop.time())
                 try:
-                    data = await loop.run_in_executor(None, _encode, rung.codec, picture, pts, key)
-                except av.FFmpegError:
+                    data = await loop.run_in_executor(None, _encode, rung.encoder, picture, pts, key)
+                except (av.FFmpegError, ValueError):
                     log.exception("a picture could not be encoded")
+                    rung.fall_back()
                     continue
                 for track in rung.viewers if data else ():
                     track.put(self, data, pts, VIDEO_TIME_BASE)
 
 
-def _encode(codec: Vp8Codec, picture: Picture, pts: int, key: bool) -> bytes:
-    return codec.encode(picture.image, pts, key_frame=key)
+def _encode(encoder: PictureEncoder, picture: Picture, pts: int, key: bool) -> bytes:
+    return encoder.encode(picture.image, pts, key_frame=key)
 
 
 def _open_opus() -> AudioCodecContext:

@@ -14,6 +14,8 @@ from stream_server.config import ServerConfig
 from stream_server.errors import StreamServerError
 from stream_server.events import Event, NoticeEvent, ReadyEvent
 from stream_server.log_setup import SessionLog
+from stream_server.media.encoder_trial import EncoderChoice
+from stream_server.media.video_encoder import VideoCodec
 from stream_server.metrics import WorkerTotals
 from stream_server.worker.egress import Egress
 from stream_server.worker.engine_client import EngineClient
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _FULL_SIZE_PX = 256
 _RECORDING_ENDS_S = 3.0
+_FILMED = NoticeEvent(code="camera-on", message="a virtual camera on the server's machine shows this session's picture")
 
 
 @dataclass(eq=False)
@@ -42,6 +45,7 @@ class Place:
     owner: str
     egress: Egress
     feed: Feed
+    codecs: Sequence[VideoCodec]
     log: SessionLog
     visible_mark: bool
     invisible_mark: bool
@@ -52,6 +56,7 @@ class Place:
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
     resume_token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     recorded: bool = False
+    filmed: bool = False
     timers: set[asyncio.Task[None]] = field(default_factory=set)
     speaker: Speaker | None = None
     recorder: Recorder | None = None
@@ -63,6 +68,7 @@ class Place:
         owner: str,
         config: ServerConfig,
         engine: EngineClient,
+        encoders: EncoderChoice,
         options: SessionOptions,
         totals: WorkerTotals,
         on_end: Callable[[], None],
@@ -78,7 +84,8 @@ class Place:
             session=session,
             owner=owner,
             egress=Egress(session, totals, timecode=config.timecode),
-            feed=Feed(fps=int(session.avatar["fps"]), bitrate_bps=bitrate_bps),
+            feed=Feed(encoders, fps=int(session.avatar["fps"]), bitrate_bps=bitrate_bps),
+            codecs=encoders.codecs,
             log=session_log,
             visible_mark=config.visible_mark,
             invisible_mark=config.mark_instance is not None,
@@ -136,6 +143,15 @@ class Place:
             recorded=self.recorded,
         )
 
+    def greeting(self) -> list[Event]:
+        """What who joins it is told first."""
+        return [self.ready(), *([_FILMED] if self.filmed else [])]
+
+    def begin_filming(self) -> None:
+        """From now on a virtual camera shows it."""
+        self.filmed = True
+        self.emit(_FILMED)
+
     def new_main(
         self, on_end: Callable[[PeerSink, str], None], *, sends: Sequence[str] = ("audio", "video")
     ) -> PeerSink:
@@ -144,11 +160,11 @@ class Place:
         hooks = PeerHooks(
             on_connected=self.start,
             on_end=lambda state: on_end(peers[0], state),
-            ready=self.ready,
+            greeting=self.greeting,
             on_message=self._on_message,
             on_packet=self.session.on_packet if self.session.speech is None else None,
         )
-        peers.append(PeerSink(f"avatar-{self.session.id}", hooks, sends=sends))
+        peers.append(PeerSink(f"avatar-{self.session.id}", hooks, codecs=self.codecs, sends=sends))
         self.egress.attach(peers[0])  # for its motion
         return peers[0]
 
@@ -157,10 +173,10 @@ class Place:
         hooks = PeerHooks(
             on_connected=self.start,
             on_end=lambda _state: on_end(viewer_id),
-            ready=self.ready,
+            greeting=self.greeting,
             on_message=lambda _text: None,
         )
-        viewer = self.viewers[viewer_id] = PeerSink(f"avatar-{self.session.id}", hooks)
+        viewer = self.viewers[viewer_id] = PeerSink(f"avatar-{self.session.id}", hooks, codecs=self.codecs)
         viewer.show(self.feed)
         return viewer
 

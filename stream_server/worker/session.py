@@ -114,6 +114,7 @@ class AvatarSession:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
             self._ticker = None
+        self.frames, self.sound = FrameQueue(), SoundQueue(1)  # megabytes: they do not wait for the collector
 
     def tally(self) -> SessionCounters:
         """What was counted so far."""

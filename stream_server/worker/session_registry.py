@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import hmac
 import logging
 import secrets
@@ -14,6 +13,7 @@ from typing import Any
 
 from stream_server.config import ServerConfig
 from stream_server.errors import ConflictError, EngineLostError, NotFoundError, ServerBusyError
+from stream_server.media.encoder_trial import EncoderChoice
 from stream_server.metrics import SessionCounters, WorkerTotals
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.offers import advertise
@@ -22,28 +22,41 @@ from stream_server.worker.rooms import Rooms
 from stream_server.worker.session_options import SessionOptions
 from stream_server.worker.sinks.peer import PeerSink
 from stream_server.worker.sinks.recording import RecordingFolder
+from stream_server.worker.sinks.virtual_camera import VirtualCamera
+from stream_server.worker.tidying import Tidier
 
 __all__ = ["SessionRegistry"]
 
 log = logging.getLogger(__name__)
 
-_TIDY_S = 1.0  # after a session ended
 _RESUME_S = 30.0
 _MOST_VIEWERS = 8
+_CAMERA_ENDS_S = 2.0
 
 
 class SessionRegistry:
     """Sessions by id. Ids begin with the worker's number, so that the front finds the worker; in a cluster with its
     node's and its replica's names before it."""
 
-    def __init__(self, config: ServerConfig, engine: EngineClient, worker: int = 0) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        engine: EngineClient,
+        encoders: EncoderChoice,
+        camera: VirtualCamera | None = None,
+        *,
+        worker: int = 0,
+    ) -> None:
         self._config = config
         self._engine = engine
+        self._encoders = encoders
+        self._camera = camera
         self._worker = f"{config.session_prefix}{worker}"
         self._places: dict[str, Place] = {}
         self._viewers: dict[str, Place] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._one_left = asyncio.Event()
+        self._tidier = Tidier(lambda: self.count)
         self.rooms = Rooms()
         self.totals = WorkerTotals()
         self._recordings = (
@@ -83,11 +96,20 @@ class SessionRegistry:
             await self._engine.request("load", avatar=options.avatar)
         session_id = f"{self._worker}-{secrets.token_urlsafe(16)}"
         place = Place.make(
-            session_id, owner, self._config, self._engine, options, self.totals, lambda: self._close_soon(session_id)
+            session_id,
+            owner,
+            self._config,
+            self._engine,
+            self._encoders,
+            options,
+            self.totals,
+            lambda: self._close_soon(session_id),
         )
         if self._recordings is not None:
             place.record(self._recordings)
         self._places[session_id] = place
+        if self._camera is not None:
+            self._camera.join(place)
         if check_unused_s is not None:
             place.later(self._close_if_unused(place, check_unused_s))
         self.totals.session_opened(options.source)
@@ -240,6 +262,8 @@ class SessionRegistry:
         for place in list(self._places.values()):
             place.session.end("server-stopped", "the server was stopped")
         await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._camera is not None and (camera := self._camera.close()) is not None:
+            await asyncio.to_thread(camera.join, _CAMERA_ENDS_S)
 
     async def _close(self, place: Place) -> None:
         if self._places.pop(place.session.id, None) is None:
@@ -251,9 +275,11 @@ class SessionRegistry:
         self.rooms.leave(place)
         self._one_left.set()
         self._one_left = asyncio.Event()
+        if self._camera is not None:
+            self._camera.leave(place)
         await place.close()
         place.log.info("closed %s", counters.line())
-        asyncio.get_running_loop().call_later(_TIDY_S, _tidy)
+        self._tidier.session_ended()
 
     def _outward(self, sdp: str) -> str:
         return sdp if self._config.advertise_ip is None else advertise(sdp, self._config.advertise_ip)
@@ -298,8 +324,3 @@ class SessionRegistry:
         await asyncio.sleep(_RESUME_S)
         if place.main is lost:
             self._close_soon(place.session.id)
-
-
-def _tidy() -> None:
-    """A peer's objects refer to each other: until they are collected, their encoders and buffers stay."""
-    gc.collect()

@@ -69,7 +69,8 @@ class SpeakDoor:
             stream.send({"type": "ok", "id": place.session.id})
             if ours:
                 place.start()
-            stream.send_event(place.ready())
+            for event in place.greeting():
+                stream.send_event(event)
             await stream.run()
         finally:
             place.speaker.attached = False

@@ -4,6 +4,7 @@ mouth, as open as the sound is loud. Only tests load it (`--pipeline tests.strea
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -133,6 +134,15 @@ class SlowPipeline(FakePipeline):
     """Cannot keep up: half of real time."""
 
     step_s = 0.16
+
+
+class GatedPipeline(FakePipeline):
+    """An avatar whose name says `gated` is loaded when the FIFO that `LOAD_GATE` names is opened for writing."""
+
+    def load_shown(self, avatar: Path | str) -> Shown:
+        if "gated" in Path(avatar).name:
+            Path(os.environ["LOAD_GATE"]).read_bytes()
+        return super().load_shown(avatar)
 
 
 @cache

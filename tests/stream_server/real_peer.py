@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stream_server.events import Event, decode
 from stream_server.media.timecode import decode_timecode
+from tests.stream_server.patience import PATIENCE
 
 
 class Voice(MediaStreamTrack):
@@ -97,7 +98,7 @@ class RealPeer:
         await self.connection.setLocalDescription(await self.connection.createOffer())
         body = {"sdp": self.connection.localDescription.sdp, "type": "offer"} | more
         async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.post(self.url + path, json=body, timeout=20)
+            return await client.post(self.url + path, json=body, timeout=20 * PATIENCE)
 
     async def call(self, **more: Any) -> None:
         """Offer, take the answer."""
@@ -110,11 +111,11 @@ class RealPeer:
     async def hang_up(self) -> None:
         """End the session; its place is free when this returns."""
         async with httpx.AsyncClient(trust_env=False) as client:
-            await client.delete(f"{self.url}/v1/sessions/{self.session}", timeout=20)
+            await client.delete(f"{self.url}/v1/sessions/{self.session}", timeout=20 * PATIENCE)
 
     async def until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Wait for something to have been received."""
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s * PATIENCE):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()

@@ -12,12 +12,14 @@ import httpx
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.stream_server.patience import PATIENCE
+
 JPEG, PCM, MP4 = 1, 2, 3
 
 
 def client(server: Any, **more: Any) -> httpx.AsyncClient:
     """An HTTP client for the server."""
-    return httpx.AsyncClient(trust_env=False, base_url=server.url, timeout=15, **more)
+    return httpx.AsyncClient(trust_env=False, base_url=server.url, timeout=15 * PATIENCE, **more)
 
 
 def tone(seconds: float, rate_hz: int = 24_000) -> bytes:
@@ -51,7 +53,7 @@ class Assistant:
 
     async def until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Read until something has been received."""
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s * PATIENCE):
             while not condition():
                 self._take(await self.socket.recv())
 

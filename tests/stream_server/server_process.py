@@ -14,21 +14,31 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from stream_server.engine.__main__ import STANDBY_NAME
+from tests.stream_server.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = "tests.stream_server.fake_pipeline:FakePipeline"
 
 
+START_S = 60.0 * PATIENCE
+"""How long a server may take to start."""
+
+
 class ServerProcess:
-    """`nerf-lipsync serve` with these arguments; `ready_line` is what it printed."""
+    """`nerf-lipsync serve` with these arguments; `ready_line` is what it printed. `python_path`: more modules."""
 
     def __init__(
-        self, *arguments: str, pipeline: str | None = FAKE, timeout_s: float = 60.0, stderr: IO[str] | None = None
+        self,
+        *arguments: str,
+        pipeline: str | None = FAKE,
+        timeout_s: float = START_S,
+        stderr: IO[str] | None = None,
+        python_path: Path | None = None,
     ) -> None:
         command = [sys.executable, "-m", "stream_server", "serve", "--port", "0", *arguments]
         command += ["--pipeline", pipeline] if pipeline else []
         command += ["--no-standby"] if pipeline and "--standby" not in arguments else []
-        environment = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, filter(None, (ROOT, python_path))))}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
         )
@@ -72,6 +82,14 @@ class ServerProcess:
                 waits = Path(f"/proc/{pid}/comm").read_text().strip() == STANDBY_NAME
                 found.setdefault("standby" if waits else words[2].decode().rpartition(".")[2], int(pid))
         return found
+
+    def standby_is_ready(self) -> bool:
+        """An engine stands by, has imported torch and waits for its settings."""
+        pid = self.children().get("standby")
+        if pid is None:
+            return False
+        reads = Path(f"/proc/{pid}/wchan").read_text()
+        return "pipe" in reads and "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
     def get(self, path: str) -> Any:
         """A JSON document of the server."""

@@ -7,15 +7,16 @@ import inspect
 from pathlib import Path
 
 import aioice.ice
+import aiortc.codecs.h264 as h264
 import aiortc.codecs.vpx as vpx
 import aiortc.rtcrtpreceiver
 import pytest
-from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender
 from aiortc.jitterbuffer import JitterBuffer
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
 from stream_server.worker import aiortc_bridge
-from stream_server.worker.vp8_encoder import Vp8Packer
+from stream_server.worker.packer import FramePacker
 
 
 def in_a_loop(check: object) -> None:
@@ -69,7 +70,7 @@ def test_the_stream_id_reaches_the_offer() -> None:
 def test_the_encoder_has_a_place() -> None:
     def check(connection: RTCPeerConnection) -> None:
         sender = connection.addTrack(VideoStreamTrack())
-        encoder = Vp8Packer(lambda: None, lambda bps: None)
+        encoder = FramePacker(lambda: None, lambda bps: None)
         aiortc_bridge.use_encoder(sender, encoder)
         assert sender._RTCRtpSender__encoder is encoder
         with pytest.raises(AttributeError):
@@ -82,6 +83,32 @@ def test_vp8_is_packetized() -> None:
     payloads = aiortc_bridge.packetize_vp8(bytes(3000), 5)
     assert len(payloads) == 3
     assert b"".join(vpx.VpxPayloadDescriptor.parse(payload)[1] for payload in payloads) == bytes(3000)
+
+
+def test_h264_is_packetized() -> None:
+    frame = b"".join(b"\0\0\0\1" + bytes([kind]) + bytes([7]) * count for kind, count in ((0x67, 20), (0x65, 3000)))
+    payloads = aiortc_bridge.packetize_h264(frame)
+    assert max(map(len, payloads)) <= h264.PACKET_MAX
+    assert b"".join(h264.h264_depayload(payload) for payload in payloads) == frame
+
+
+def test_the_negotiated_codec_is_known() -> None:
+    async def run() -> list[str]:
+        caller, answerer = (RTCPeerConnection(RTCConfiguration(iceServers=[])) for _ in range(2))
+        caller.addTrack(VideoStreamTrack())
+        await caller.setLocalDescription(await caller.createOffer())
+        answerer.addTrack(VideoStreamTrack())
+        (transceiver,) = answerer.getTransceivers()
+        codecs = RTCRtpSender.getCapabilities("video").codecs
+        transceiver.setCodecPreferences([codec for codec in codecs if codec.mimeType == "video/H264"])
+        await answerer.setRemoteDescription(caller.localDescription)
+        name = aiortc_bridge.negotiated_codec(transceiver)
+        sent_with = [codec.name for codec in answerer._RTCPeerConnection__localRtp(transceiver).codecs]
+        for connection in (caller, answerer):
+            await connection.close()
+        return [name, sent_with[0]]
+
+    assert asyncio.run(run()) == ["H264", "H264"]
 
 
 def test_loopback_is_offered_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,8 @@ def test_what_cuda_loads_is_driven_by_the_engine(monkeypatch: pytest.MonkeyPatch
     pipeline = loaded.pipeline
     assert isinstance(pipeline, SlotPipeline) and loaded.most_hops == 32
     assert loading.describe(loaded)["size"] == 128
-    stream = Stream(0, pipeline.new_state(3), loaded.make_controls({"mood": "smile"}), rewindable=True, next_hop=0)
+    stream = Stream(0, 3, loaded.make_controls({"mood": "smile"}), rewindable=True, next_hop=0)
+    stream.begin(pipeline.new_state(3))
     heard = made_speech(0.6)[: 3 * 1280].reshape(3, 1280)
     made = []
     for hop in (0, 1, 2):

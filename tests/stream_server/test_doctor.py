@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,17 @@ def test_every_finding_that_is_not_ok_says_what_to_do() -> None:
     findings = diagnose(data_folder=None, measure=False)
     assert len(findings) == len(by_name(findings))
     assert all(finding.remedy for finding in findings if finding.state != "ok")
+
+
+def test_each_encoder_is_tried_and_one_is_used() -> None:
+    found = by_name(diagnose(data_folder=None, measure=False))
+    encoders = {name: finding for name, finding in found.items() if name.startswith("encoder ")}
+    assert sum("; used" in finding.found for finding in encoders.values()) == 1
+    assert encoders["encoder libvpx"].state == "ok"
+    assert "ms a frame" in encoders["encoder libvpx"].found
+    assert encoders["encoder libopenh264"].found == "not in this FFmpeg"
+    if importlib.util.find_spec("pyvirtualcam") is None:
+        assert "pip install 'nerf-lipsync[camera]'" in found["virtual camera"].remedy
 
 
 def test_only_failures_keep_from_serving() -> None:

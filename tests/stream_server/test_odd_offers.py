@@ -41,7 +41,7 @@ async def good_offer(*kinds: str) -> list[str]:
 
 async def outcome(lines: list[str]) -> str:
     """`answered`, or what the refusal begins with; everything else is an error of the test."""
-    hooks = PeerHooks(lambda: None, lambda state: None, lambda: READY, lambda text: None)
+    hooks = PeerHooks(lambda: None, lambda state: None, lambda: (READY,), lambda text: None)
     peer = PeerSink("x", hooks)
     try:
         async with asyncio.timeout(10):

@@ -122,7 +122,8 @@ class Counting:
 
 
 def stream_after(hops: int, first: int = 0) -> Stream:
-    stream = Stream(0, Counting(), None, rewindable=True, next_hop=first)
+    stream = Stream(0, 0, None, rewindable=True, next_hop=first)
+    stream.begin(Counting())
     for hop in range(first, first + hops):
         stream.keep(hop)
         stream.state.heard += 1

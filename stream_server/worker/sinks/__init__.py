@@ -1,1 +1,1 @@
-"""What can attach to a session: for now an aiortc peer."""
+"""What can attach to a session: aiortc peers, WebSocket clients, recordings, a virtual camera."""

@@ -20,12 +20,13 @@ from aiortc.mediastreams import MediaStreamTrack
 
 from stream_server.errors import OfferError
 from stream_server.events import Event, encode
+from stream_server.media.video_encoder import VideoCodec
 from stream_server.worker import aiortc_bridge
 from stream_server.worker.egress import Listener, Picture
 from stream_server.worker.feed import Feed, FeedTrack
 from stream_server.worker.ladder import Ladder
 from stream_server.worker.offers import ask_for_redundancy, check_sections, checked_offer, section_kinds
-from stream_server.worker.vp8_encoder import Vp8Packer
+from stream_server.worker.packer import FramePacker
 
 __all__ = ["PeerHooks", "PeerSink"]
 
@@ -49,7 +50,8 @@ class PeerHooks:
     on_connected: Callable[[], None]
     on_end: Callable[[str], None]
     """With the state that ended it: "failed" (the network went away) or "closed" (the peer hung up)."""
-    ready: Callable[[], Event]
+    greeting: Callable[[], Sequence[Event]]
+    """What is said when the events channel opens."""
     on_message: Callable[[str], None]
     on_packet: Callable[[int, bytes], None] | None = None
 
@@ -57,16 +59,25 @@ class PeerHooks:
 class PeerSink(Listener):
     """One peer connection that shows one feed at a time."""
 
-    def __init__(self, stream_id: str, hooks: PeerHooks, *, sends: Sequence[str] = ("audio", "video")) -> None:
+    def __init__(
+        self,
+        stream_id: str,
+        hooks: PeerHooks,
+        *,
+        codecs: Sequence[VideoCodec] = ("VP8",),
+        sends: Sequence[str] = ("audio", "video"),
+    ) -> None:
         self._stream_id = stream_id
         self._hooks = hooks
         self._sends = sends
+        self._codecs = codecs
         self._feed: Feed | None = None
         self._channels: dict[str, RTCDataChannel] = {}
         self._allowance, self._allowed_s = _MESSAGE_BURST, time.monotonic()
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._sound = FeedTrack("audio", lambda: None)
         self._video = FeedTrack("video", self._want_key)
+        self._packer = FramePacker(self._want_key, self._estimate)
         self._ladder = Ladder()
         self._connected, self._hears = False, True
         self._connection.on("connectionstatechange", self._state_changed)
@@ -86,9 +97,9 @@ class PeerSink(Listener):
                 if track.kind in self._sends:
                     self._add(track)
             await self._connection.setRemoteDescription(offer)
-            self._prefer_vp8()
             answer = await self._connection.createAnswer()
             await self._connection.setLocalDescription(answer)
+            self._learn_codec()
         except _REFUSED_BY_AIORTC as error:
             raise OfferError(f"cannot answer this offer: {type(error).__name__}: {error}") from error
         check_sections([t.kind for t in self._connection.getTransceivers() if t.mid], self._sends)
@@ -129,9 +140,9 @@ class PeerSink(Listener):
         sender = self._connection.addTrack(track)
         aiortc_bridge.set_media_stream_id(sender, self._stream_id)
         if track is self._video:
-            packer = Vp8Packer(self._want_key, self._estimate)
-            packer.sender = sender
-            aiortc_bridge.use_encoder(sender, packer)
+            self._packer.sender = sender
+            aiortc_bridge.use_encoder(sender, self._packer)
+            self._prefer_codecs()
 
     def _send(self, name: str, text: str, most_buffered: int) -> None:
         channel = self._channels.get(name)
@@ -149,11 +160,23 @@ class PeerSink(Listener):
             log.info("a viewer goes on at %d b/s: its line holds %d", feed.bitrate_bps(rung), bps)
             feed.move(self._video, rung)
 
-    def _prefer_vp8(self) -> None:
-        vp8 = [c for c in RTCRtpSender.getCapabilities("video").codecs if c.mimeType in ("video/VP8", "video/rtx")]
+    def _prefer_codecs(self) -> None:
+        """Before the offer is taken in: aiortc would else send by the first codec of the offer that it knows."""
+        known = RTCRtpSender.getCapabilities("video").codecs
+        ours = [codec for name in self._codecs for codec in known if codec.mimeType == f"video/{name}"]
+        ours += [codec for codec in known if codec.mimeType == "video/rtx"]
         for transceiver in self._connection.getTransceivers():
             if transceiver.kind == "video":
-                transceiver.setCodecPreferences(vp8)
+                transceiver.setCodecPreferences(ours)
+
+    def _learn_codec(self) -> None:
+        for transceiver in self._connection.getTransceivers():
+            if transceiver.kind == "video" and "video" in self._sends:
+                name = aiortc_bridge.negotiated_codec(transceiver)
+                codec = next((codec for codec in self._codecs if codec == name), None)
+                if codec is None:
+                    raise OfferError(f"none of our video codecs is in the offer: {', '.join(self._codecs)}")
+                self._packer.codec = self._video.codec = codec
 
     def _track_came(self, track: MediaStreamTrack) -> None:
         for transceiver in self._connection.getTransceivers():
@@ -166,7 +189,8 @@ class PeerSink(Listener):
         self._channels[channel.label] = channel
         if channel.label == _EVENTS:
             channel.on("message", self._message_came)
-            self.emit(self._hooks.ready())
+            for event in self._hooks.greeting():
+                self.emit(event)
 
     def _message_came(self, message: str | bytes) -> None:
         """Too long, too many, or not text: passed over."""
