@@ -112,14 +112,16 @@ def _drift(values: list[float]) -> float:
 
 
 def soak_details(run: SoakRun) -> JsonValue:
-    """Minutes of the calls; for each process its memory, descriptors and threads over time, columns by name."""
+    """Minutes of the calls; columns by name: memory, descriptors and threads of each process at the end of a minute."""
+    last = {int(sample.at_s // 60.0): place for place, sample in enumerate(run.samples)}
     processes: dict[str, JsonValue] = {}
     for name in ("memory_bytes", "descriptors", "threads"):
         for role, values in _series(run.samples, name).items():
-            processes[f"{role}.{name}"] = [round(value) for value in values]
+            processes[f"{role}.{name}"] = [round(values[place]) for place in last.values()]
+    calls = [[{k: float(f"{v:.5g}") for k, v in dataclasses.asdict(one).items()} for one in call] for call in run.calls]
     return {
-        "calls": [[dataclasses.asdict(minute) for minute in call] for call in run.calls],
-        "sampled_s": [round(sample.at_s, 1) for sample in run.samples],
+        "calls": calls,  # type: ignore[dict-item]
+        "sampled_s": [round(run.samples[place].at_s, 1) for place in last.values()],
         "processes": processes,
         "lost_packets": run.lost_packets,
         "interrupted": run.interrupted,

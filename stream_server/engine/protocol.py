@@ -29,6 +29,7 @@ import socket
 import struct
 from typing import Any
 
+from model.json_text import read_json
 from stream_server.errors import EngineLostError, ProtocolError
 
 __all__ = ["Message", "pack", "read_message", "receive_hello", "receive_message", "send_with_descriptor"]
@@ -98,7 +99,7 @@ def _lengths(header: bytes) -> tuple[int, int]:
 
 def _parse(text: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(text)
+        body = read_json(text)
     except ValueError as error:
         raise ProtocolError(f"message is not JSON: {error}") from error
     if not isinstance(body, dict) or not isinstance(body.get("type"), str):

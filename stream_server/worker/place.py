@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from model.json_text import read_json
 from stream_server.config import ServerConfig
 from stream_server.errors import StreamServerError
 from stream_server.events import Event, NoticeEvent, ReadyEvent
@@ -187,7 +187,7 @@ class Place:
     def _on_message(self, text: str) -> None:
         """A message of the main peer's events channel."""
         try:
-            message = json.loads(text)
+            message = read_json(text)
         except ValueError:
             message = None
         if not isinstance(message, dict):

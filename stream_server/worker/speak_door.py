@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from model.json_text import read_json
 from stream_server.engine import protocol
 from stream_server.errors import (
     ConflictError,
@@ -188,7 +189,7 @@ class _Stream:
 
     async def _take_text(self, text: str) -> None:
         try:
-            message = json.loads(text)
+            message = read_json(text)
         except ValueError:
             raise RefusedError("a text message must be JSON; sound is sent as binary messages") from None
         if not isinstance(message, dict):
