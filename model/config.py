@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from model.errors import ConfigError
-from model.json_text import read_json
 
 __all__ = ["config_from_dict", "config_from_json", "config_to_dict", "config_to_json", "load_toml"]
 
@@ -38,8 +37,8 @@ def config_from_json(cls: type[T], text: str) -> T:
         ConfigError: The text is not JSON, or does not fit `cls`.
     """
     try:
-        value = read_json(text)
-    except ValueError as error:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting
         raise ConfigError(f"config is not JSON: {error}") from error
     return config_from_dict(cls, value)
 

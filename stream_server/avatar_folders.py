@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.json_text import read_json
 from stream_server.errors import ServerConfigError
+from stream_server.json_text import read_json
 
 __all__ = ["SHIPPED_FOLDER", "Catalogue", "describe_avatar", "find_avatars"]
 

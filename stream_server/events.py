@@ -11,8 +11,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
-from model.json_text import read_json
 from stream_server.errors import ProtocolError
+from stream_server.json_text import read_json
 
 __all__ = [
     "EVENTS_VERSION",

@@ -29,8 +29,8 @@ import socket
 import struct
 from typing import Any
 
-from model.json_text import read_json
 from stream_server.errors import EngineLostError, ProtocolError
+from stream_server.json_text import read_json
 
 __all__ = ["Message", "pack", "read_message", "receive_hello", "receive_message", "send_with_descriptor"]
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.json_text import read_json
 from stream_server.config import ServerConfig
 from stream_server.errors import StreamServerError
 from stream_server.events import Event, NoticeEvent, ReadyEvent
+from stream_server.json_text import read_json
 from stream_server.log_setup import SessionLog
 from stream_server.metrics import WorkerTotals
 from stream_server.worker.egress import Egress

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from model.json_text import read_json
 from stream_server.engine import protocol
 from stream_server.errors import (
     ConflictError,
@@ -24,6 +23,7 @@ from stream_server.errors import (
     StreamServerError,
 )
 from stream_server.events import ErrorEvent, Event, NoticeEvent, encode
+from stream_server.json_text import read_json
 from stream_server.media.speech_stream import Utterance
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.place import Place

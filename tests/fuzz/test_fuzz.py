@@ -29,7 +29,6 @@ from model.avatar import DEFAULT_AVATAR, load_avatar
 from model.checkpoint import load_checkpoint
 from model.data.video import ReadSettings, read_video
 from model.errors import InputError, ModelError
-from model.json_text import read_json
 from model.motion.retarget import Retarget
 from model.motion.vae import VaeConfig
 from model.motion_stack import ASSETS
@@ -41,6 +40,7 @@ from stream_server.errors import EngineLostError, OfferError, ProtocolError, Ref
 from stream_server.events import decode
 from stream_server.front.schemas import ControlValues, SessionOffer, Speech
 from stream_server.front.speak_socket import SpeakStart
+from stream_server.json_text import read_json
 from stream_server.media.libopus import LibOpusDecoder, find_libopus
 from stream_server.media.media_clock import MediaClock
 from stream_server.media.speech_stream import SpeechStream
