@@ -17,14 +17,16 @@ from stream_server.worker.control import ControlServer
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.port_range import PortRangeLoop
 from stream_server.worker.session_registry import SessionRegistry
+from stream_server.worker.threads import started_executor
 
 __all__ = ["main"]
 
 
 async def run(config: ServerConfig, run_dir: Path, number: int) -> None:
     """Serve until SIGTERM."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.set_default_executor(started_executor())
     engine = EngineClient(run_dir / "engine.sock")
     registry = SessionRegistry(config, engine, number)
     control = ControlServer(run_dir / f"worker-{number}.sock", registry, engine)
