@@ -100,12 +100,12 @@ class Fuzzer:
             with _no_longer_than(HANG_S):
                 answer = target(data)
         except Exception as error:
-            place = (type(error).__name__, *_lines(error)[-3:])
+            place = (type(error).__name__, *_lines(error)[:3], *_lines(error)[-3:])
             if not isinstance(error, allowed) and place not in tally.crashes:
                 path = self.corpus / name / hashlib.sha256(data).hexdigest()[:16]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-                tally.crashes[place] = f"{name}: {type(error).__name__}: {error} at {place[1:]}; the input is in {path}"
+                tally.crashes[place] = f"{name}: {type(error).__name__}: {error} at {place[-1]}; the input is in {path}"
             return place
         return ("fine", answer if isinstance(answer, str) else "")
 
@@ -140,7 +140,9 @@ def _choice(seeds: list[bytes], pool: list[bytes], rng: random.Random) -> list[b
 
 
 def _lines(error: BaseException) -> list[tuple[str, int]]:
-    found = []
+    """Where it was raised, and before that what it was raised from."""
+    cause = error.__cause__ or error.__context__
+    found = [] if cause is None else _lines(cause)[-3:]
     trace = error.__traceback__
     while trace is not None:
         found.append((Path(trace.tb_frame.f_code.co_filename).name, trace.tb_lineno))

@@ -55,5 +55,5 @@ def test_what_reaches_a_new_place_is_mutated_further(tmp_path: Path) -> None:
         deepest = max(deepest, depth)
         return str(depth)
 
-    Fuzzer(tmp_path, 4.0).run("locked", [b"????"], locked, ())
+    Fuzzer(tmp_path, 3.0).run("locked", [b"????"], locked, ())
     assert deepest >= 2  # by chance alone: once in a hundred million
