@@ -109,14 +109,15 @@ class Fuzzer:
             return place
         return ("fine", answer if isinstance(answer, str) else "")
 
+    def _keep_small(self, folder: Path, pool: list[bytes]) -> None:
+        room = _KEPT - len(list(folder.glob("*")))
+        for data in sorted((one for one in pool if len(one) <= _KEPT_BYTES), key=len, reverse=True)[: max(0, room)]:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
     def _note(self, name: str, tally: Tally, pool: list[bytes]) -> None:
         if self.seconds > LONG_RUN_S:
-            folder = self.corpus / name
-            folder.mkdir(parents=True, exist_ok=True)
-            there = len(list(folder.iterdir()))
-            for data in sorted((one for one in pool if len(one) <= _KEPT_BYTES), key=len)[-max(0, _KEPT - there) :]:
-                if there < _KEPT:
-                    (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+            self._keep_small(self.corpus / name, pool)
         if self.results is None:
             return
         known = read_results(self.results).figures if self.results.is_file() else {}

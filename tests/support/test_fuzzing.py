@@ -57,3 +57,12 @@ def test_what_reaches_a_new_place_is_mutated_further(tmp_path: Path) -> None:
 
     Fuzzer(tmp_path, 3.0).run("locked", [b"????"], locked, ())
     assert deepest >= 2  # by chance alone: once in a hundred million
+
+
+def test_a_long_run_keeps_a_few_small_inputs_of_each_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzzing, "LONG_RUN_S", -1.0)
+    Fuzzer(tmp_path, 0.0).run("places", [b"s", b"l" * 5000], lambda data: str(len(data)), ())
+    kept = [path.read_bytes() for path in (tmp_path / "places").iterdir()]
+    assert 0 < len(kept) <= 6
+    assert all(len(data) <= 400 for data in kept)
+    assert len({len(data) for data in kept}) == len(kept)
