@@ -60,11 +60,11 @@ def soak_figures(run: SoakRun) -> dict[str, Figure]:
         found = slope([sample.at_s for sample in warm], memory)
         percent = 3600.0 * 100.0 / mean
         figures[f"{role}.memory_growth"] = Figure(
-            value=found.value * percent,
+            value=round(found.value * percent, 6),  # a level line has a slope of 1e-14
             unit="%/h",
             goal=_MOST_GROWTH_PERCENT,
             better="lower",
-            interval=(found.low * percent, found.high * percent),
+            interval=(round(found.low * percent, 6), round(found.high * percent, 6)),
         )
         figures[f"{role}.memory"] = Figure(value=mean / 1e6, unit="MB", better="lower")
     for name in ("descriptors", "threads"):
