@@ -38,7 +38,7 @@ def config_from_json(cls: type[T], text: str) -> T:
     """
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting
         raise ConfigError(f"config is not JSON: {error}") from error
     return config_from_dict(cls, value)
 

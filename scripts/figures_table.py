@@ -145,6 +145,8 @@ def _promises(results: dict[str, Results]) -> str:
     for name in ("soak", "virtual_day"):
         if name in results:
             parts += ["\n".join(_promised(results[name])), _about(results[name])]
+    if "fuzz" in results:
+        parts += ["\n".join(_fuzz(results["fuzz"].figures)), _about(results["fuzz"])]
     return "\n\n".join(parts)
 
 
@@ -168,6 +170,17 @@ def _promised(result: Results) -> list[str]:
             interval = "" if figure.interval is None else f" ({figure.interval[0]:.2g} .. {figure.interval[1]:.2g})"
             value = f"{_value(figure)}{interval}{missed}"
             lines.append(f"| {name.replace('_', ' ')} | {limit} {figure.goal:g} {figure.unit} | {value} |")
+    return lines
+
+
+def _fuzz(figures: Mapping[str, Figure]) -> list[str]:
+    """A row for each target; crashes are promised to be none."""
+    columns = ("cpu", "cases", "places", "crashes", "slowest", "memory")
+    lines = ["| fuzzed | CPU time | cases | places reached | crashes | slowest | memory gained |", "|---" * 7 + "|"]
+    for target in dict.fromkeys(name.partition(".")[0] for name in figures):
+        cells = [figures[f"{target}.{column}"] for column in columns]
+        shown = [f"{cell.value:,.0f}" + (f" {cell.unit}" if cell.unit in {"s", "ms", "MB"} else "") for cell in cells]
+        lines.append(f"| {target} | " + " | ".join(shown) + " |")
     return lines
 
 

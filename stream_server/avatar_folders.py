@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from stream_server.errors import ServerConfigError
+from stream_server.json_text import read_json
 
 __all__ = ["SHIPPED_FOLDER", "Catalogue", "describe_avatar", "find_avatars"]
 
@@ -22,7 +22,7 @@ def find_avatars(folder: Path) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
     for file in sorted(folder.glob("*/avatar.json")):
         try:
-            value = json.loads(file.read_text(encoding="utf-8"))
+            value = read_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             value = {"error": f"cannot be read: {error}"}
         found[file.parent.name] = value if isinstance(value, dict) else {"error": "is not a JSON object"}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
 from stream_server.errors import ProtocolError
+from stream_server.json_text import read_json
 
 __all__ = [
     "EVENTS_VERSION",
@@ -165,8 +166,8 @@ def decode(text: str) -> Event:
         ProtocolError: Not JSON, another version, an unknown type, or wrong fields.
     """
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
+        values = read_json(text)
+    except ValueError as error:
         raise ProtocolError(f"event is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ProtocolError(f"event must be an object, got {type(values).__name__}")

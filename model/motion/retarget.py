@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.errors import CheckpointError
 from model.motion.space import MotionSpace, check_motion
 from model.motion.vae import AUDIO_OWNED
 
@@ -45,13 +46,17 @@ class Retarget:
         """The avatar's own map, or the identity when it has none.
 
         Raises:
-            ModelError: The file is damaged.
+            ModelError: The file is damaged, or holds another map.
         """
         path = avatar_folder / RETARGET_FILE
         if not path.is_file():
             return cls.identity()
         checkpoint = load_checkpoint(path, kind="retarget", config_cls=RetargetConfig)
-        return cls(checkpoint.tensors["matrix"].numpy())
+        matrix = checkpoint.tensors.get("matrix")
+        if matrix is None or matrix.shape != (AUDIO_OWNED, AUDIO_OWNED):
+            found = "none" if matrix is None else str(tuple(matrix.shape))
+            raise CheckpointError(path, f"needs a matrix of {AUDIO_OWNED} x {AUDIO_OWNED}, it holds {found}")
+        return cls(matrix.numpy())
 
     def __call__(self, motion: NDArray[np.float32]) -> NDArray[np.float32]:
         """Motion (..., 32) of the avatar."""

@@ -61,11 +61,11 @@ def soak_figures(run: SoakRun) -> dict[str, Figure]:
         found = slope([sample.at_s for sample in warm], memory)
         percent = 3600.0 * 100.0 / mean
         figures[f"{role}.memory_growth"] = Figure(
-            value=found.value * percent,
+            value=round(found.value * percent, 6),  # a level line has a slope of 1e-14
             unit="%/h",
             goal=_MOST_GROWTH_PERCENT,
             better="lower",
-            interval=(found.low * percent, found.high * percent),
+            interval=(round(found.low * percent, 6), round(found.high * percent, 6)),
         )
         figures[f"{role}.memory"] = Figure(value=mean / 1e6, unit="MB", better="lower")
     for name in ("descriptors", "threads"):
@@ -108,14 +108,16 @@ def _call_figures(calls: list[list[Minute]]) -> dict[str, Figure]:
 
 
 def soak_details(run: SoakRun) -> JsonValue:
-    """Minutes of the calls; for each process its memory, descriptors and threads over time, columns by name."""
+    """Minutes of the calls; columns by name: memory, descriptors and threads of each process at the end of a minute."""
+    last = {int(sample.at_s // 60.0): place for place, sample in enumerate(run.samples)}
     processes: dict[str, JsonValue] = {}
     for name in ("memory_bytes", "descriptors", "threads"):
         for role, values in _series(run.samples, name).items():
-            processes[f"{role}.{name}"] = [round(value) for value in values]
+            processes[f"{role}.{name}"] = [round(values[place]) for place in last.values()]
+    calls = [[{k: float(f"{v:.5g}") for k, v in dataclasses.asdict(one).items()} for one in call] for call in run.calls]
     return {
-        "calls": [[dataclasses.asdict(minute) for minute in call] for call in run.calls],
-        "sampled_s": [round(sample.at_s, 1) for sample in run.samples],
+        "calls": calls,  # type: ignore[dict-item]
+        "sampled_s": [round(run.samples[place].at_s, 1) for place in last.values()],
         "processes": processes,
         "lost_packets": run.lost_packets,
         "interrupted": run.interrupted,

@@ -36,7 +36,8 @@ def soak(
     from stream_server.bench.soak import run_soak
     from stream_server.bench.soak_report import soak_details, soak_figures
 
-    with own_server(None, size, "--steps", str(steps), pipeline=pipeline) as (url, pid):
+    options = ("--steps", str(steps), "--max-sessions", str(sessions))
+    with own_server(None, size, *options, pipeline=pipeline) as (url, pid):
         assert pid is not None
         voice = voice_of(audio)
         run = asyncio.run(run_soak(url, pid, voice, minutes=minutes, sessions=sessions, loss=loss, tell=typer.echo))

@@ -33,6 +33,7 @@ import struct
 from typing import Any
 
 from stream_server.errors import EngineLostError, ProtocolError
+from stream_server.json_text import read_json
 
 __all__ = ["Message", "pack", "read_message", "receive_hello", "receive_message", "send_with_descriptor"]
 
@@ -101,7 +102,7 @@ def _lengths(header: bytes) -> tuple[int, int]:
 
 def _parse(text: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(text)
+        body = read_json(text)
     except ValueError as error:
         raise ProtocolError(f"message is not JSON: {error}") from error
     if not isinstance(body, dict) or not isinstance(body.get("type"), str):

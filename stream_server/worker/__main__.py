@@ -20,6 +20,7 @@ from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.port_range import PortRangeLoop
 from stream_server.worker.session_registry import SessionRegistry
 from stream_server.worker.sinks.virtual_camera import CameraError, VirtualCamera, check_camera, load_backend
+from stream_server.worker.threads import started_executor
 
 __all__ = ["EXIT_CANNOT_START", "main"]
 
@@ -36,8 +37,9 @@ async def run(config: ServerConfig, run_dir: Path, number: int) -> None:
     Raises:
         NoEncoderError, CameraError: What was asked for does not work here.
     """
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.set_default_executor(started_executor())
     engine = EngineClient(run_dir / "engine.sock")
     encoders, camera = await asyncio.to_thread(_find_hardware, config)
     registry = SessionRegistry(config, engine, encoders, camera, worker=number)

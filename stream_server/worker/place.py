@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from stream_server.config import ServerConfig
 from stream_server.errors import StreamServerError
 from stream_server.events import Event, NoticeEvent, ReadyEvent
+from stream_server.json_text import read_json
 from stream_server.log_setup import SessionLog
 from stream_server.media.encoder_trial import EncoderChoice
 from stream_server.media.video_encoder import VideoCodec
@@ -203,7 +203,7 @@ class Place:
     def _on_message(self, text: str) -> None:
         """A message of the main peer's events channel."""
         try:
-            message = json.loads(text)
+            message = read_json(text)
         except ValueError:
             message = None
         if not isinstance(message, dict):

@@ -23,6 +23,7 @@ from stream_server.errors import (
     StreamServerError,
 )
 from stream_server.events import ErrorEvent, Event, NoticeEvent, encode
+from stream_server.json_text import read_json
 from stream_server.media.speech_stream import Utterance
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.place import Place
@@ -189,7 +190,7 @@ class _Stream:
 
     async def _take_text(self, text: str) -> None:
         try:
-            message = json.loads(text)
+            message = read_json(text)
         except ValueError:
             raise RefusedError("a text message must be JSON; sound is sent as binary messages") from None
         if not isinstance(message, dict):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from model.checkpoint import save_checkpoint
 from model.errors import ModelError
 from model.motion.arkit import ARKIT_NAMES, arkit_from_ict
 from model.motion.idle import IdleMotion
-from model.motion.retarget import Retarget, fit_retarget
+from model.motion.retarget import Retarget, RetargetConfig, fit_retarget
 from model.motion.space import MotionSpaceError, check_space_hash, load_motion_space
 from model.motion.vae import MotionVae, VaeConfig
 from model.motion.voice_gate import GateConfig, GateState, open_gate
@@ -141,6 +142,14 @@ def test_retarget_learns_a_linear_map_and_round_trips(tmp_path: Path) -> None:
 def test_an_avatar_without_a_map_keeps_motion(tmp_path: Path) -> None:
     motion = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)
     np.testing.assert_array_equal(Retarget.load(tmp_path)(motion), motion)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("matrix", (20, 3)), ("matriix", (20, 20))])
+def test_a_map_of_another_shape_is_an_error(tmp_path: Path, name: str, shape: tuple[int, int]) -> None:
+    file = tmp_path / "retarget.safetensors"
+    save_checkpoint(file, {name: torch.zeros(shape)}, kind="retarget", config=RetargetConfig())
+    with pytest.raises(ModelError, match="needs a matrix of 20 x 20"):
+        Retarget.load(tmp_path)
 
 
 def test_a_damaged_map_is_an_error(tmp_path: Path) -> None:

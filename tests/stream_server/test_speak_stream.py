@@ -6,6 +6,11 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from stream_server.errors import ProtocolError, RefusedError
+from stream_server.events import Event, NoticeEvent, decode
+from stream_server.worker.place import Place
 from stream_server.worker.speak_door import _Stream
 
 
@@ -20,6 +25,24 @@ class StuckWriter:
 
     async def drain(self) -> None:
         await asyncio.Future()
+
+
+DEEP = "[" * 100_000
+
+
+def test_messages_nested_too_deeply_are_refused() -> None:
+    async def speak() -> None:
+        speaker = SimpleNamespace(on_reported=None)
+        stream = _Stream(cast(Any, None), cast(Any, speaker), 24_000, asyncio.StreamReader(), cast(Any, StuckWriter()))
+        await stream._take_text(DEEP)
+
+    with pytest.raises(RefusedError, match="must be JSON"):
+        asyncio.run(speak())
+    told: list[Event] = []
+    Place._on_message(cast(Any, SimpleNamespace(emit=told.append)), DEEP)
+    assert told == [NoticeEvent(code="bad-message", message="a message must be a JSON object with a type")]
+    with pytest.raises(ProtocolError, match="nested too deeply"):
+        decode(DEEP)
 
 
 def test_pictures_are_dropped_first_and_then_messages() -> None:
