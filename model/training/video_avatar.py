@@ -27,6 +27,8 @@ from model.training.avatar import AvatarTraining, run_training
 from model.training.avatar_config import AvatarTrainingConfig
 from model.training.avatar_export import export_avatar
 from model.training.avatar_step import LossWeights
+from model.training.devices import DeviceName
+from model.training.face_loss import FaceLossConfig, load_face_judge
 from model.training.ray_sampling import halve
 from model.training.refinement import RefinementConfig
 from model.training.turned_views import Anchor
@@ -72,6 +74,7 @@ def _video_training(
         minutes=minutes,
         losses=LossWeights(patch=0.05, turned=0.05),
         refinement=REFINED,
+        face=FaceLossConfig(perceptual=0.02, identity=0.01),
         torso_bases=6,
         patch_every=4,
         turn_every=4,
@@ -119,6 +122,8 @@ def train_video_avatar(
     start_from: Path | None = None,
     commands: tuple[str, ...] = (),
     report: Callable[[TrainingProgress], None] | None = None,
+    device: DeviceName = "auto",
+    face_network: Path | None = None,
 ) -> None:
     """Train on a folder made by `prepare --pictures` and write the avatar; continues what it finds in `runs`.
 
@@ -127,15 +132,21 @@ def train_video_avatar(
         start_from: Avatar folder to start from; the shipped one if None.
         commands: Named in the avatar as what made it.
         face_landmarker: MediaPipe's bundle, to find the starting avatar's face.
+        face_network: ONNX file of MobileFaceNet or ArcFace, for the perceptual and identity losses; without it they
+            are off.
 
     Raises:
+        ConfigError: CUDA is wanted and missing.
         DataError: No clips, or clips without pictures.
+        InputError: The face network is missing or foreign.
         ModelError: The loss is not finite, or the avatar to start from does not fit.
     """
     video = load_video(prepared, most_frames=config.most_frames, held_out=held_out)
     start = load_avatar(start_from, motion_space=load_motion_space().hash)
     training = begin(video, start, config.training, face_landmarker)
-    run_training(training, runs, _reporter(training, runs / PREVIEW_FILE, report))
+    if face_network is not None:
+        training.judge = load_face_judge(face_network)
+    run_training(training, runs, _reporter(training, runs / PREVIEW_FILE, report), device)
     export_avatar(
         training,
         folder,
