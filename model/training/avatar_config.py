@@ -52,6 +52,7 @@ class AvatarTrainingConfig:
     refinement: RefinementConfig = dataclasses.field(default_factory=RefinementConfig)
     face: FaceLossConfig = dataclasses.field(default_factory=FaceLossConfig)  # where a face network is given
     surface: SurfaceFitConfig = dataclasses.field(default_factory=SurfaceFitConfig)  # before the first step
+    fit_outline: bool = False  # the starting head's skull and hair are brought to the person's outline
     torso_bases: int = 0  # 6: the torso follows the head's pose
     patch_every: int = 0  # steps between whole patches around the mouth; 0: none
     patch_px: int = 40

@@ -2,7 +2,7 @@
 
 The field that a training starts from (`warm_start`) has its surfaces about right and another person's colors. So the
 samples that carry weight are looked up once, for some rays of some frames. First the output layer gets, in closed form,
-the affine map of color logits that fits best: it reaches skin that no frame shows. Then planes and layers are fitted to
+an affine map of color logits: it reaches skin that no frame shows as well. Then planes and layers are fitted to
 the pixels by gradient, with the compositing weights as they are and densities held. No ray is marched meanwhile, so a
 step costs a fraction of the training's. Half of the frames are conditioned on a head turn that they do not have: their
 colors are to stay the same when the head turns.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SOLID = 0.8  # opacity from which a ray has a surface
 HEAD_COVER = 0.95
-AFFINE_RIDGE = 0.02  # of the rays' number: how far the map of colors is held to no change
+LEAST_VARIANCE = 1e-3  # of color logits: a picture of one color has a map as well
 LEAST_WEIGHT = 0.01
 LEAST_COLOR = 0.02
 TURN_DEG = (20.0, 6.0)  # largest yaw and pitch of a foreign turn
@@ -39,11 +39,11 @@ class SurfaceFitConfig:
 
     steps: int = 0
     frames: int = 32
-    rays: int = 1200  # of each frame
+    rays: int = 1500  # of each frame
     frames_per_step: int = 8
-    plane_rate: float = 2e-2
+    plane_rate: float = 5e-2
     network_rate: float = 2e-3
-    density: float = 0.02  # weight of the squared change of density, before its softplus
+    density: float = 0.01  # weight of the squared change of density, before its softplus
     final_rate: float = 0.1
 
     def __post_init__(self) -> None:
@@ -142,18 +142,29 @@ def color_error(training: AvatarTraining, surfaces: list[Surface]) -> float:
 
 
 def map_colors(field: RadianceField, surfaces: list[Surface]) -> None:
-    """Give the output layer the affine map of color logits that brings the rays' colors nearest to the frames'."""
-    shown = torch.cat([_composed(s, s.raw) for s in surfaces])
-    wanted = torch.cat([s.wanted for s in surfaces])
-    source, target = (torch.logit(c.clamp(LEAST_COLOR, 1 - LEAST_COLOR)).double() for c in (shown, wanted))
-    design = torch.cat([source, torch.ones(len(source), 1, dtype=torch.float64)], 1)
-    ridge = AFFINE_RIDGE * len(design) * torch.eye(4, dtype=torch.float64)
-    ridge[-1, -1] *= 1e-3
-    change = torch.linalg.solve(design.t() @ design + ridge, design.t() @ (target - source)).float()
-    turn = torch.eye(3) + change[:3].t()
+    """Give the output layer the affine map of color logits that takes the rays' mean and covariance to the frames'.
+
+    Of all maps that do, the one that moves colors least (Pitie and Kokaram 2007). A least-squares map would lose
+    contrast wherever the starting face does not quite lie on the new one.
+    """
+    shown, wanted = (
+        torch.logit(torch.cat(colors).clamp(LEAST_COLOR, 1 - LEAST_COLOR)).double()
+        for colors in ([_composed(s, s.raw) for s in surfaces], [s.wanted for s in surfaces])
+    )
+    spreads = [torch.cov(colors.t()) + LEAST_VARIANCE * torch.eye(3, dtype=torch.float64) for colors in (shown, wanted)]
+    root = _power(spreads[0], 0.5)
+    back = _power(spreads[0], -0.5)
+    turn = (back @ _power(root @ spreads[1] @ root, 0.5) @ back).float()
+    shift = wanted.mean(0).float() - turn @ shown.mean(0).float()
     with torch.no_grad():
         field.layer3.weight[1:] = turn @ field.layer3.weight[1:]
-        field.layer3.bias[1:] = turn @ field.layer3.bias[1:] + change[3]
+        field.layer3.bias[1:] = turn @ field.layer3.bias[1:] + shift
+
+
+def _power(matrix: Tensor, exponent: float) -> Tensor:
+    """Of a symmetric positive matrix."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors @ torch.diag(values.clamp(min=1e-9) ** exponent) @ vectors.t()
 
 
 def _step_loss(
