@@ -164,7 +164,8 @@ def map_colors(field: RadianceField, surfaces: list[Surface]) -> None:
 def _power(matrix: Tensor, exponent: float) -> Tensor:
     """Of a symmetric positive matrix."""
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(values.clamp(min=1e-9) ** exponent) @ vectors.t()
+    made: Tensor = vectors @ torch.diag(values.clamp(min=1e-9) ** exponent) @ vectors.t()
+    return made
 
 
 def _step_loss(

@@ -92,10 +92,11 @@ def test_drawn_rays_have_the_gradient_of_all_rays(training: AvatarTraining, judg
 
     def mean_gradient(rays: int, seeds: range) -> torch.Tensor:
         training.config = dataclasses.replace(training.config, face=dataclasses.replace(FACE, rays=rays))
-        total = torch.zeros_like(training.torso.rgba)
+        total = torch.zeros(training.torso.rgba.shape)
         for seed in seeds:
             training.torso.rgba.grad = None
             loss_of(training, judge, seed).backward()
+            assert training.torso.rgba.grad is not None
             total += training.torso.rgba.grad
         return (total / len(seeds)).flatten()
 
