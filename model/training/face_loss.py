@@ -40,7 +40,7 @@ class FaceLossConfig:
 
     perceptual: float = 0.0
     identity: float = 0.0
-    every: int = 16  # steps
+    every: int = 24  # steps: less than a fifth of the time on a CPU
     rays: int = 2500  # with gradient
 
     def __post_init__(self) -> None:
