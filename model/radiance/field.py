@@ -100,10 +100,15 @@ class RadianceField(nn.Module):
 
     def raw_output(self, points: Tensor, counts: list[int], frames: FrameConditions) -> Tensor:
         """(N, 4) outputs before softplus and sigmoid, for samples sorted by frame."""
-        features = self.plane_features(points + self.displacement(points, counts, frames.warp))
+        return self.outputs(
+            self.plane_features(points + self.displacement(points, counts, frames.warp)), counts, frames
+        )
+
+    def outputs(self, features: Tensor, counts: list[int], frames: FrameConditions) -> Tensor:
+        """(N, 4) of plane features (N, 3 * channels), for samples sorted by frame; the warp is not used."""
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else features.dtype
         # oneDNN compiles a bfloat16 product per shape: few different lengths keep its cache warm.
-        padding = -len(points) % PADDED_ROWS if dtype == torch.bfloat16 else 0
+        padding = -len(features) % PADDED_ROWS if dtype == torch.bfloat16 else 0
         rows = functional.pad(features.to(dtype), (0, 0, 0, padding))
         # One-hot columns make the per-frame bias part of the matrix product, and its gradient as well.
         one_hot = rows.new_zeros(len(rows), len(counts))
@@ -115,7 +120,7 @@ class RadianceField(nn.Module):
         weight2 = torch.cat([self.layer2.weight, frames.bias2.t()], 1).to(dtype)
         hidden = functional.relu(functional.linear(torch.cat([rows, one_hot], 1), weight1))
         hidden = functional.relu(functional.linear(torch.cat([hidden, one_hot], 1), weight2))
-        output = functional.linear(hidden, self.layer3.weight.to(dtype))[: len(points)]
+        output = functional.linear(hidden, self.layer3.weight.to(dtype))[: len(features)]
         return output.float() + self.layer3.bias
 
     def density_and_color(self, points: Tensor, counts: list[int], frames: FrameConditions) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,9 @@ from model.radiance.torso import TorsoLayer
 from model.training.avatar_config import PRESETS, AvatarTrainingConfig
 from model.training.avatar_start import first_torso, visual_hull
 from model.training.avatar_step import LossWeights, RayEmphasis, Stage, composite_loss, march, smoothness
-from model.training.devices import choose_device
+from model.training.devices import DeviceName, choose_device
+from model.training.face_loss import FaceJudge, face_loss
+from model.training.fused_march import Marched
 from model.training.patches import mouth_patch, patch_loss
 from model.training.ray_sampling import RayBatch, RaySampler, halve
 from model.training.refinement import Refinement
@@ -91,6 +93,7 @@ class AvatarTraining:
         self.modules = nn.ModuleDict({"field": self.field, "torso": self.torso, "refinement": self.refinement})
         self.optimiser = self._optimiser()
         self.anchor: Anchor | None = None  # not saved: whoever resumes sets it again, on the training's device
+        self.judge: FaceJudge | None = None  # nor is this
         self.step = 0
         self.rays = 1024.0
         self.elapsed_s = 0.0
@@ -107,6 +110,8 @@ class AvatarTraining:
         self.tracker.to(device)
         if self.anchor is not None:
             self.anchor = Anchor(self.anchor.field.to(device), self.anchor.occupancy.to(device))
+        if self.judge is not None:
+            self.judge.to(device)
         self.optimiser = self._optimiser()
 
     def begin_with(self, occupancy: OccupancyGrid, limit: Tensor) -> None:
@@ -200,6 +205,15 @@ class AvatarTraining:
         step, self.rays, self.elapsed_s = (float(v) for v in tensors["progress"])
         self.step = int(step)
 
+    def looked(
+        self, batch: RayBatch, done: float, occupancy: OccupancyGrid, generator: torch.Generator
+    ) -> tuple[Marched, Stage]:
+        """Some pixels of filmed frames as field and torso show them now, with the frames' own motion and pose."""
+        stage = Stage(self.torso, self.poses[batch.frames], self.refinement if self._refining(done) else None)
+        conditions = self.field.frame_conditions(self.motion[batch.frames], self.rotvec[batch.frames])
+        cameras, lenses = self._views(batch, done)
+        return march(self.field, conditions, batch, cameras, lenses, occupancy, self.tracker, generator), stage
+
     def _swapped(self, batch: RayBatch) -> int:
         return min(self.config.swapped_frames, len(batch.counts) - 1)
 
@@ -255,13 +269,12 @@ class AvatarTraining:
             loss = loss + self.refinement.prior(config.refinement, batch.frames)
         if config.patch_every and self.step % config.patch_every == 1 and done >= config.half_size_share:
             patch = mouth_patch(self.samplers[config.size_px], config.patch_px, generator).to(self.device)
-            stage = Stage(self.torso, self.poses[patch.frames], self.refinement if self._refining(done) else None)
-            conditions = self.field.frame_conditions(self.motion[patch.frames], self.rotvec[patch.frames])
-            cameras, lenses = self._views(patch, done)
-            marched = march(self.field, conditions, patch, cameras, lenses, occupancy, self.tracker, generator)
+            marched, stage = self.looked(patch, done, occupancy, generator)
             loss = loss + config.losses.patch * patch_loss(marched, patch, stage, config.patch_px)
         if config.turn_every and self.step % config.turn_every == 0:
             loss = loss + config.losses.turned * turned_loss(self, occupancy, generator)
+        if self.judge is not None and config.face.due(self.step):
+            loss = loss + face_loss(self, self.judge, done, occupancy, generator)
         return loss
 
     def _losses(self, done: float) -> LossWeights:
@@ -345,10 +358,18 @@ def torso_poses(frames: CaptureFrames, space: CanonicalSpace) -> Tensor:
 
 
 def run_training(
-    training: AvatarTraining, folder: Path, report: Callable[[dict[str, float]], None] | None = None
+    training: AvatarTraining,
+    folder: Path,
+    report: Callable[[dict[str, float]], None] | None = None,
+    device: DeviceName = "auto",
 ) -> None:
-    """Train to the end in `folder`: `state.safetensors` (resumed when there), `curve.jsonl`. On a GPU where one is."""
-    training.to(choose_device("auto"))
+    """Train to the end in `folder`: `state.safetensors` (resumed when there), `curve.jsonl`.
+
+    Raises:
+        ConfigError: CUDA is wanted and missing.
+        ModelError: The loss is not finite.
+    """
+    training.to(choose_device(device))
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / STATE_FILE
     if state.is_file():

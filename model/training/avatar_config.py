@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from model.errors import ConfigError
 from model.radiance.config import FieldConfig
 from model.training.avatar_step import LossWeights
+from model.training.face_loss import FaceLossConfig
 from model.training.ray_sampling import RayShares
 from model.training.refinement import RefinementConfig
+from model.training.surface_fit import SurfaceFitConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,9 @@ class AvatarTrainingConfig:
     fine_grid_share: float = 0.15  # from here on the occupancy has twice the resolution
     warp_frames: int = 300
     refinement: RefinementConfig = dataclasses.field(default_factory=RefinementConfig)
+    face: FaceLossConfig = dataclasses.field(default_factory=FaceLossConfig)  # where a face network is given
+    surface: SurfaceFitConfig = dataclasses.field(default_factory=SurfaceFitConfig)  # before the first step
+    fit_outline: bool = False  # the starting head's skull and hair are brought to the person's outline
     torso_bases: int = 0  # 6: the torso follows the head's pose
     patch_every: int = 0  # steps between whole patches around the mouth; 0: none
     patch_px: int = 40

@@ -66,6 +66,15 @@ class Stage(NamedTuple):
         return composed
 
 
+class Carried(NamedTuple):
+    """N samples that carry weight, of R rays in their order."""
+
+    points: Tensor  # (N, 3) deformed
+    ray: Tensor  # (N,)
+    weight: Tensor  # (N,) compositing weight
+    opacity: Tensor  # (R,)
+
+
 def march(
     field: RadianceField,
     conditions: FrameConditions,
@@ -84,14 +93,9 @@ def march(
     shift = torch.rand(len(directions), 1, generator=generator).to(directions.device)
     if directions.device.type == "cuda":
         return march_fused(field, conditions, batch.counts, origins, directions, shift[:, 0], occupancy, tracker)
-    near, far = ray_box(origins, directions, occupancy.box_lo, occupancy.box_hi)
     step = field.config.step
-    count = max(1, math.ceil(float((far - near).detach().clamp(min=0).max()) / step) + 1)
-    t = near[:, None] + (torch.arange(count) - 0.5 + shift) * step
-    points = (origins[:, None] + t[..., None] * directions[:, None]).view(-1, 3)
-    voxels = occupancy.voxel_index(points)
-    inside = ((t > near[:, None]) & (t < far[:, None])).view(-1)
-    candidates = (inside & occupancy.occupied.view(-1)[voxels]).nonzero()[:, 0]
+    near, t, points, candidates, voxels = _samples(origins, directions, shift, occupancy, step)
+    count = t.shape[1]
     kept = _visible(field, conditions, batch.counts, points, candidates, count, voxels, tracker, generator)
     with torch.autocast("cpu", torch.bfloat16, enabled=AUTOCAST):
         density, rgb = field.density_and_color(points[kept], _frame_counts(kept, batch.counts, count), conditions)
@@ -105,6 +109,30 @@ def march(
     spread = (weights * (depth - mean[:, None]) ** 2).sum(1).mean()
     seen = (weights.detach() * t).sum(1)
     return Marched((weights[..., None] * colors).sum(1), opacity, seen, spread, len(candidates), len(kept))
+
+
+@torch.no_grad()
+def carried_samples(
+    field: RadianceField,
+    conditions: FrameConditions,
+    batch: RayBatch,
+    cameras: Tensor,  # (F, 3, 4) of the batch's frames
+    lenses: Tensor,  # (F, 4) of the batch's frames, pixels
+    occupancy: OccupancyGrid,
+    tracker: WeightTracker,
+    generator: torch.Generator,
+) -> Carried:
+    """The samples of the batch's rays that carry weight now, on the CPU."""
+    origins, directions = batch_rays(batch, cameras, lenses)
+    shift = torch.rand(len(directions), 1, generator=generator)
+    _, t, points, candidates, voxels = _samples(origins, directions, shift, occupancy, field.config.step)
+    count = t.shape[1]
+    kept = _visible(field, conditions, batch.counts, points, candidates, count, voxels, tracker, generator)
+    with torch.autocast("cpu", torch.bfloat16, enabled=AUTOCAST):
+        density, _ = field.density_and_color(points[kept], _frame_counts(kept, batch.counts, count), conditions)
+    alpha = torch.zeros(t.numel()).index_put((kept,), 1 - torch.exp(-density * field.config.step)).view(t.shape)
+    weights = alpha * _before(alpha)
+    return Carried(points[kept], kept // count, weights.view(-1)[kept], weights.sum(1))
 
 
 def batch_rays(batch: RayBatch, cameras: Tensor, lenses: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,6 +167,32 @@ def smoothness(grid: Tensor) -> Tensor:
     """Mean squared difference of neighbouring nodes of (..., Gz, Gy, Gx)."""
     along = [grid.diff(dim=axis).square().mean() for axis in (-1, -2, -3)]
     return along[0] + along[1] + along[2]
+
+
+class _Samples(NamedTuple):
+    """S sample points of each of R rays through the occupancy's box."""
+
+    near: Tensor  # (R,) entry
+    t: Tensor  # (R, S)
+    points: Tensor  # (R * S, 3)
+    candidates: Tensor  # (C,) flat indices of those in occupied voxels
+    voxels: Tensor  # (R * S,) flat
+
+
+def _samples(
+    origins: Tensor,  # (R, 3)
+    directions: Tensor,  # (R, 3)
+    shift: Tensor,  # (R, 1) 0..1, in steps
+    occupancy: OccupancyGrid,
+    step: float,
+) -> _Samples:
+    near, far = ray_box(origins, directions, occupancy.box_lo, occupancy.box_hi)
+    count = max(1, math.ceil(float((far - near).detach().clamp(min=0).max()) / step) + 1)
+    t = near[:, None] + (torch.arange(count) - 0.5 + shift) * step
+    points = (origins[:, None] + t[..., None] * directions[:, None]).view(-1, 3)
+    voxels = occupancy.voxel_index(points)
+    inside = ((t > near[:, None]) & (t < far[:, None])).view(-1)
+    return _Samples(near, t, points, (inside & occupancy.occupied.view(-1)[voxels]).nonzero()[:, 0], voxels)
 
 
 def _visible(

@@ -45,12 +45,23 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(N, features) of pictures (N, 3, height, width)."""
+        return self.layers(pictures)[self.result].flatten(1)
+
+    def layers(self, pictures: Tensor) -> dict[str, Tensor]:
+        """What every node makes of pictures (N, 3, height, width), in their order."""
         values = {name: self.get_buffer(place) for name, place in self._names.items()}
         values[self.entry] = pictures
+        made = {}
         for node in self.nodes:
             inputs = [values[name] for name in node.inputs if name]
-            values[node.output] = _OPERATORS[node.op](inputs, node.attributes)
-        return values[self.result].flatten(1)
+            values[node.output] = made[node.output] = _OPERATORS[node.op](inputs, node.attributes)
+        return made
+
+    @property
+    def normalises_itself(self) -> bool:
+        """Whether the graph begins with a subtraction and wants 0..255, as MXNet's exports do, not -1..1."""
+        first = next((i for i, node in enumerate(self.nodes) if node.op == "Conv"), 0)
+        return any(node.op == "Sub" for node in self.nodes[:first])
 
 
 def load_onnx_network(path: Path) -> OnnxNetwork:

@@ -20,7 +20,16 @@ from model.face.head_shape import load_head_shape
 from model.motion.face_points import EYE_CORNERS_LEFT, EYE_CORNERS_RIGHT, LIP_CORNERS
 from model.radiance.camera import head_matrix
 
-__all__ = ["ARCFACE_PX", "View", "arcface_view", "box_view", "head_in_picture", "mouth_view", "syncnet_view"]
+__all__ = [
+    "ARCFACE_PX",
+    "View",
+    "arcface_view",
+    "box_view",
+    "head_in_picture",
+    "mouth_view",
+    "similarity",
+    "syncnet_view",
+]
 
 ARCFACE_PX: Final = 112
 ARCFACE_POINTS: Final = (
@@ -80,7 +89,7 @@ def arcface_view(config: AvatarConfig) -> View:
     eyes = [head[list(corners)].mean(0) for corners in (EYE_CORNERS_RIGHT, EYE_CORNERS_LEFT)]
     found = np.stack([*eyes, head[NOSE_TIP], head[LIP_CORNERS[0]], head[LIP_CORNERS[1]]])
     template = np.asarray(ARCFACE_POINTS) + 0.5  # to pixel centres at +0.5
-    a, b, x, y = _similarity(template, found)
+    a, b, x, y = similarity(template, found)
     return View(height_px=ARCFACE_PX, width_px=ARCFACE_PX, to_picture=((a, -b, x), (b, a, y)))
 
 
@@ -104,7 +113,7 @@ def head_in_picture(config: AvatarConfig) -> NDArray[np.float64]:
     return np.stack([fx * x / z + cx, fy * y / z + cy], 1)
 
 
-def _similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float, float, float]:
+def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float, float, float]:
     """a, b, x, y of the least-squares (a u - b v + x, b u + a v + y) from (N, 2) to (N, 2) (Umeyama 1991)."""
     u, v = source.T
     one, zero = np.ones_like(u), np.zeros_like(u)

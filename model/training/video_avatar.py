@@ -23,12 +23,16 @@ from model.errors import ConfigError
 from model.face.head_shape import load_head_shape
 from model.motion.space import load_motion_space
 from model.radiance.renderer import Intrinsics, render_reference
-from model.training.avatar import AvatarTraining, run_training
+from model.training.avatar import STATE_FILE, AvatarTraining, run_training
 from model.training.avatar_config import AvatarTrainingConfig
 from model.training.avatar_export import export_avatar
 from model.training.avatar_step import LossWeights
+from model.training.devices import DeviceName
+from model.training.face_loss import FaceLossConfig, load_face_judge
+from model.training.outline_start import fill_torso, outline_pairs
 from model.training.ray_sampling import halve
 from model.training.refinement import RefinementConfig
+from model.training.surface_fit import SurfaceFitConfig, fit_surface
 from model.training.turned_views import Anchor
 from model.training.video_frames import CROP_PX, PreparedVideo, load_video
 from model.training.warm_start import FaceDisplacement, avatar_neutral, load_start, start_occupancy, widened
@@ -72,6 +76,7 @@ def _video_training(
         minutes=minutes,
         losses=LossWeights(patch=0.05, turned=0.05),
         refinement=REFINED,
+        face=FaceLossConfig(perceptual=0.02, identity=0.01),
         torso_bases=6,
         patch_every=4,
         turn_every=4,
@@ -90,7 +95,19 @@ def _video_training(
 
 VIDEO_PRESETS = {
     "adapt": VideoTrainingConfig(
-        most_frames=75, training=_video_training(steps=600, size_px=256, minutes=1.0, half=0.6)
+        most_frames=75,
+        training=_video_training(
+            steps=600,
+            size_px=256,
+            minutes=1.0,
+            half=0.6,
+            surface=SurfaceFitConfig(steps=100),
+            fit_outline=True,
+            warmup_steps=10,
+            plane_rate=1.5e-2,
+            torso_rate=5e-3,
+            final_rate=0.05,
+        ),
     ),
     "preview": VideoTrainingConfig(
         most_frames=400, training=_video_training(steps=3_000, size_px=128, minutes=5.0, half=0.0)
@@ -119,6 +136,8 @@ def train_video_avatar(
     start_from: Path | None = None,
     commands: tuple[str, ...] = (),
     report: Callable[[TrainingProgress], None] | None = None,
+    device: DeviceName = "auto",
+    face_network: Path | None = None,
 ) -> None:
     """Train on a folder made by `prepare --pictures` and write the avatar; continues what it finds in `runs`.
 
@@ -127,15 +146,25 @@ def train_video_avatar(
         start_from: Avatar folder to start from; the shipped one if None.
         commands: Named in the avatar as what made it.
         face_landmarker: MediaPipe's bundle, to find the starting avatar's face.
+        face_network: ONNX file of MobileFaceNet or ArcFace, for the perceptual and identity losses; without it they
+            are off.
 
     Raises:
+        ConfigError: CUDA is wanted and missing.
         DataError: No clips, or clips without pictures.
+        InputError: The face network is missing or foreign.
         ModelError: The loss is not finite, or the avatar to start from does not fit.
     """
     video = load_video(prepared, most_frames=config.most_frames, held_out=held_out)
     start = load_avatar(start_from, motion_space=load_motion_space().hash)
     training = begin(video, start, config.training, face_landmarker)
-    run_training(training, runs, _reporter(training, runs / PREVIEW_FILE, report))
+    if face_network is not None:
+        training.judge = load_face_judge(face_network)
+    if config.training.surface.steps and not (runs / STATE_FILE).is_file():
+        began = time.monotonic()
+        fit_surface(training, config.training.surface)
+        training.elapsed_s += time.monotonic() - began
+    run_training(training, runs, _reporter(training, runs / PREVIEW_FILE, report), device)
     export_avatar(
         training,
         folder,
@@ -160,9 +189,15 @@ def begin(video: PreparedVideo, start: Avatar, config: AvatarTrainingConfig, fac
     training = AvatarTraining(sizes, frames, video.stage.camera, video.stage.neck)
     shape = load_head_shape()
     new = np.asarray(video.stage.calibration.neutral * shape.inter_ocular_cm, np.float32)
-    displacement = FaceDisplacement(new, avatar_neutral(start, shape, face_landmarker), training.space)
-    warm = start_occupancy(start, displacement, training.occupancy.occupied)
+    old, hull = avatar_neutral(start, shape, face_landmarker), training.occupancy.occupied
+    displacement = FaceDisplacement(new, old, training.space)
+    warm = start_occupancy(start, displacement, hull)
     load_start(training.field, start, displacement)
+    if config.fit_outline:
+        displacement = FaceDisplacement(new, old, training.space, outline_pairs(training, warm))
+        warm = start_occupancy(start, displacement, hull)
+        load_start(training.field, start, displacement)
+        fill_torso(training, warm)
     training.anchor = Anchor(copy.deepcopy(training.field).requires_grad_(False), warm)
     training.begin_with(warm, warm.occupied)
     return training

@@ -73,11 +73,24 @@ def neutral_cm(points: NDArray[np.float32], shape: HeadShape) -> NDArray[np.floa
 
 
 class FaceDisplacement:
-    """Smooth map from a new face to an old one: canonical positions (N, 3) to displacements (N, 3)."""
+    """Smooth map from a new face to an old one: canonical positions (N, 3) to displacements (N, 3).
 
-    def __init__(self, new_cm: NDArray[np.float32], old_cm: NDArray[np.float32], space: CanonicalSpace) -> None:
+    Args:
+        new_cm, old_cm: Landmarks (478, 3) of both.
+        outline: Canonical points (K, 3) of the new head and those of the old one that they belong to.
+    """
+
+    def __init__(
+        self,
+        new_cm: NDArray[np.float32],
+        old_cm: NDArray[np.float32],
+        space: CanonicalSpace,
+        outline: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    ) -> None:
         chosen = np.arange(0, FACE_LANDMARKS, CONTROL_EVERY)
         source, target = space.from_head(new_cm[chosen]), space.from_head(old_cm[chosen])
+        if outline is not None:
+            source, target = (np.concatenate(pair) for pair in zip((source, target), outline, strict=True))
         self._spline = RBFInterpolator(
             source, target - source, kernel="thin_plate_spline", smoothing=SMOOTHING, degree=1
         )

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -16,6 +16,7 @@ from stream_server.commands.create_consent import given_consent
 
 if TYPE_CHECKING:
     from model.provenance.consent import Consent
+    from model.training.devices import DeviceName
     from model.training.video_avatar import TrainingProgress
 
 FPS = 25
@@ -23,6 +24,17 @@ LEAST_S = {"adapt": 2.0}
 LEAST_OTHERWISE_S = 20.0
 HOLD_OUT_EVERY = 10
 LEAST_CLIPS_TO_HOLD_OUT = 4
+
+
+class _Training(NamedTuple):
+    """What was said of the training."""
+
+    preset: str
+    minutes: float | None
+    start_from: Path | None
+    face_landmarker: Path | None
+    face_network: Path | None
+    device: DeviceName
 
 
 def create(
@@ -46,10 +58,17 @@ def create(
     work: Annotated[Path | None, typer.Option(help="folder for what is resumed; OUT.work if not given")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="longest training, instead of the preset's")] = None,
     threads: Annotated[int, typer.Option(min=1, help="torch threads")] = 2,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="where it trains; auto: a CUDA GPU where there is one")
+    ] = "auto",
     start_from: Annotated[Path | None, typer.Option(help="avatar to start from; the shipped one")] = None,
     face_landmarker: prepare.Landmarker = None,
     segmenter: prepare.SegmenterFile = None,
     head_model: prepare.HeadFolder = None,
+    face_network: Annotated[
+        Path | None,
+        typer.Option(help="ONNX file of MobileFaceNet or ArcFace: perceptual and identity losses in training"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="replace an avatar that is there")] = False,
 ) -> None:
     """An avatar from video. The same command continues an interrupted one; OUT appears when it is whole."""
@@ -59,6 +78,7 @@ def create(
         consent_file, consent_person, consent_by, consent_date, consent_statement, consent_scope, consent_expires
     )
     _refuse_existing(out, overwrite)
+    _require(device, face_network)
     torch.set_num_threads(threads)
     folder = work or out.with_name(out.name + ".work")
     partial = folder / "avatar.partial"
@@ -68,7 +88,8 @@ def create(
         shutil.rmtree(partial, ignore_errors=True)
         began = time.monotonic()
         named = (name or out.name, licence)
-        _train(prepared, partial, folder, preset, consent, named, minutes, held_out, start_from, face_landmarker)
+        settings = _Training(preset, minutes, start_from, face_landmarker, face_network, device)
+        _train(prepared, partial, folder, consent, named, held_out, settings)
         _report(partial, prepared, held_out, preset, time.monotonic() - began)
         _put(partial, out)
     except OSError as error:
@@ -87,6 +108,18 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
         raise InputError(f"{out} exists; give another --out, or --overwrite to replace it")
     if out.exists() and not (out / "avatar.json").is_file():
         raise InputError(f"{out} is no avatar (it has no avatar.json) and is not replaced; give another --out")
+
+
+def _require(device: DeviceName, face_network: Path | None) -> None:
+    """Raises ConfigError or InputError, before anything is read, when a GPU or a file that was asked for is missing."""
+    if device == "cuda":
+        from model.slots.devices import require_gpu
+
+        require_gpu()
+    if face_network is not None:
+        from model.training.face_loss import load_face_judge
+
+        load_face_judge(face_network)
 
 
 def _put(partial: Path, out: Path) -> None:
@@ -155,13 +188,10 @@ def _train(
     prepared: Path,
     partial: Path,
     folder: Path,
-    preset: str,
     consent: Consent,
     named: tuple[str, str],  # name and licence
-    minutes: float | None,
     held_out: tuple[str, ...],
-    start_from: Path | None,
-    face_landmarker: Path | None,
+    given: _Training,
 ) -> None:
     import dataclasses
 
@@ -171,32 +201,38 @@ def _train(
     from model.training.video_avatar import VIDEO_PRESETS, train_video_avatar
 
     cache = default_cache(os.environ, Path.home())
-    config = VIDEO_PRESETS[preset]
-    if minutes is not None:
-        config = dataclasses.replace(config, training=dataclasses.replace(config.training, minutes=minutes))
-    start = f"-{read_avatar_config(start_from).field_hash[:8]}" if start_from else ""  # another start, another training
+    config, began_from = VIDEO_PRESETS[given.preset], given.start_from
+    if given.minutes is not None:
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, minutes=given.minutes))
+    if given.face_network is None:
+        typer.echo("note: no --face-network: trained without perceptual and identity losses", err=True)
+    start = f"-{read_avatar_config(began_from).field_hash[:8]}" if began_from else ""  # another start, another training
     train_video_avatar(
         prepared,
         partial,
         config,
-        folder / f"training-{preset}{start}",
+        folder / f"training-{given.preset}{start}",
         name=named[0],
         consent=consent,
         licence=named[1],
-        provenance=f"made of consented video by `nerf-lipsync create --preset {preset}`",
-        face_landmarker=find_model_file(FACE_LANDMARKER, face_landmarker, cache=cache, download=True),
+        provenance=f"made of consented video by `nerf-lipsync create --preset {given.preset}`",
+        face_landmarker=find_model_file(FACE_LANDMARKER, given.face_landmarker, cache=cache, download=True),
         held_out=held_out,
-        start_from=start_from,
-        commands=(_command(preset, minutes, start_from),),
+        start_from=began_from,
+        commands=(_command(given),),
         report=_say,
+        device=given.device,
+        face_network=given.face_network,
     )
     own_idle_of_clips(prepared).save(partial)
 
 
-def _command(preset: str, minutes: float | None, start_from: Path | None) -> str:
+def _command(given: _Training) -> str:
     """What the user typed, as the avatar remembers it: without paths and names."""
-    more = f" --minutes {minutes:g}" if minutes is not None else ""
-    return f"nerf-lipsync create VIDEOS --preset {preset}{more}" + (" --start-from AVATAR" if start_from else "")
+    more = f" --minutes {given.minutes:g}" if given.minutes is not None else ""
+    more += " --start-from AVATAR" if given.start_from else ""
+    more += " --face-network ONNX" if given.face_network else ""
+    return f"nerf-lipsync create VIDEOS --preset {given.preset}{more}"
 
 
 def _say(progress: TrainingProgress) -> None:

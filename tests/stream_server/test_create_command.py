@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from model.avatar import load_avatar
 from model.radiance.camera import HeadPose
@@ -74,6 +75,16 @@ def test_an_avatar_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.
     (tmp_path / "me").mkdir()
     assert main(["create", str(tmp_path / "no.mp4"), "--out", str(tmp_path / "me"), *CONSENT]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_here_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    given = ["create", str(tmp_path / "no.mp4"), "--out", str(tmp_path / "me"), "--device", "cuda", *CONSENT]
+    assert main(given) == 2
+    assert "device cuda cannot be used: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_video_leaves_no_avatar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
