@@ -29,10 +29,12 @@ def open_gate(
     """Gate values (B, hop) and new `gate_*` fields; `hush` (B,) is 1 where speech was interrupted."""
     speech = 1.0 - features[..., SILENCE_INDEX]
     phonemes, certain = _ramp(speech, c.start, c.full).double(), _ramp(speech, c.certain_start, c.certain_full).double()
+    faint = _ramp(speech, c.breath_start, c.breath_full).double()
     confirmed = _ramp(state["vad_probability"], c.voice_start, c.voice_full).double()
     value, quiet, trust, hushed = (state[f"gate_{name}"] for name in ("value", "quiet", "trust", "hushed"))
     hushed = torch.where(hush > 0, float(c.hush_frames), hushed)
     quiet = torch.where(hush > 0, quiet.clamp(min=c.hold_frames), quiet)
+    breath, left = state["gate_breath"], torch.where(hush > 0, 0.0, state["gate_breath_left"])
     values = []
     for i in range(hop):
         sure = certain[:, i]
@@ -40,6 +42,7 @@ def open_gate(
         wanted = torch.maximum(phonemes[:, i : i + 3].amax(1) * confirmed, unconfirmed)
         trust, quiet = _trust(trust, quiet, sure, confirmed, c)
         hushing = hushed > 0
+        breath, left = _breathe(breath, left, faint[:, i : i + 3].amax(1), sure, confirmed, hushing, c)
         rising = ~hushing & (wanted >= value)
         falling = ~hushing & ~rising & (wanted <= 0.5)
         waited = quiet + falling
@@ -50,9 +53,9 @@ def open_gate(
         opened = torch.where(rising, torch.minimum(wanted, value + 0.5), closed)
         value = torch.where(hushing, (value - 1.0 / c.hush_frames).clamp(min=0.0), opened)
         hushed = (hushed - 1.0).clamp(min=0.0)
-        values.append(value)
+        values.append(torch.maximum(value, breath))
     new = {"gate_value": value, "gate_quiet": quiet, "gate_trust": trust, "gate_hushed": hushed}
-    return torch.stack(values, 1), new
+    return torch.stack(values, 1), new | {"gate_breath": breath, "gate_breath_left": left}
 
 
 def _trust(trust: Tensor, quiet: Tensor, heard: Tensor, confirmed: Tensor, c: GateConfig) -> tuple[Tensor, Tensor]:
@@ -61,6 +64,21 @@ def _trust(trust: Tensor, quiet: Tensor, heard: Tensor, confirmed: Tensor, c: Ga
     left = trust - (heard - confirmed)
     quiet = torch.where(used & (left < 1.0), quiet.clamp(min=c.hold_frames), quiet)
     return torch.where(renewed, c.trust_frames, torch.where(used, left, trust)), quiet
+
+
+def _breathe(
+    breath: Tensor, left: Tensor, heard: Tensor, sure: Tensor, confirmed: Tensor, hushing: Tensor, c: GateConfig
+) -> tuple[Tensor, Tensor]:
+    voiced = (confirmed >= 1.0) & (sure > 0.5)
+    spent = (left - 1.0 - c.breath_surprise * (sure - confirmed).clamp(min=0.0)).clamp(min=0.0)
+    spent = torch.where(voiced, c.breath_frames, torch.where(heard > 0, spent, left))
+    wanted = torch.where(spent > 0, heard, 0.0)
+    fall = torch.where(spent > 0, c.breath_fall, 1.0 / c.close_frames)
+    moved = torch.where(
+        wanted >= breath, torch.minimum(wanted, breath + c.breath_rise), torch.maximum(wanted, breath - fall)
+    )
+    hushed = (breath - 1.0 / c.hush_frames).clamp(min=0.0)
+    return torch.where(hushing, hushed, moved), torch.where(hushing, left, spent)
 
 
 def _ramp(value: Tensor, start: float, full: float) -> Tensor:

@@ -130,6 +130,7 @@ class SlotPipeline:
                 "columns": SILENCE,
                 "gate_quiet": gate.quiet_frames,
                 "gate_trust": gate.trust,
+                "gate_breath_left": gate.breath_left,
                 "smooth_made": smooth.made,
                 "smooth_shown": smooth.shown,
                 "smooth_opening": smooth.opening,

@@ -51,10 +51,9 @@ class StepOutput(NamedTuple):
 def state_layout(config: UNetConfig, window_columns: int, num_mels: int) -> RowLayout:
     """What a session remembers on the device."""
     past = max(config.committed_frames, DECODER_FRAMES)
-    single = "mel_maximum vad_count gate_value gate_quiet gate_trust gate_hushed smooth_speed smooth_opening"
-    doubles: dict[str, tuple[int, ...]] = dict.fromkeys(
-        f"{single} head_loudness head_known head_since_nod mood_closed".split(), ()
-    )
+    gate = "gate_value gate_quiet gate_trust gate_hushed gate_breath gate_breath_left"
+    rest = "mel_maximum vad_count smooth_speed smooth_opening head_loudness head_known head_since_nod mood_closed"
+    doubles: dict[str, tuple[int, ...]] = dict.fromkeys(f"{gate} {rest}".split(), ())
     doubles |= dict.fromkeys(("head_angles", "head_velocity", "head_wanted"), (3,))
     floats = {
         "mel_tail": (LOOKBACK_SAMPLES,),

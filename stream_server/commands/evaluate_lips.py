@@ -1,4 +1,4 @@
-"""`nerf-lipsync evaluate lips`: the served mouth beside truth and every control."""
+"""`nerf-lipsync evaluate lips | gate`: the served mouth beside truth and every control, and what its gate costs."""
 
 from __future__ import annotations
 
@@ -46,6 +46,34 @@ def lips(
         write_results(json, lip_results(evaluation, command=command, data=data))
 
 
+def gate(
+    grid: Annotated[Path, typer.Option(help="prepared GRID: folder `val`, and `train` for the neutral face")],
+    json: Annotated[Path | None, typer.Option(help="results file to write")] = None,
+    strangers: Annotated[Path | None, typer.Option(help="prepared clips of other speakers")] = None,
+    sounds: Annotated[Path | None, typer.Option(help="folder with `keyboard` and `music`")] = None,
+    samples: Annotated[int, typer.Option(min=2, max=64, help="samples at temperature 1")] = DEFAULT_SAMPLES,
+) -> None:
+    """The voice gate as served, without the breath before a sentence, and never shut: on speech and on noise."""
+    import torch
+
+    from model.data.preparing import read_manifest
+    from model.evaluation.gate import evaluate_gate
+    from model.results import new_results, write_results
+
+    torch.set_num_threads(1)
+    command = "nerf-lipsync evaluate gate --grid GRID"
+    data = f"GRID s1 val ({read_manifest(grid / 'val').used} clips)"
+    data += "" if (grid / "train").is_dir() else ", neutral face of its own"
+    for option, word, path in (("strangers", "OTHERS", strangers), ("sounds", "SOUNDS", sounds)):
+        command += f" --{option} {word}" if path is not None else ""
+    command += f" --samples {samples}" if samples != DEFAULT_SAMPLES else ""
+    figures = evaluate_gate(grid, strangers=strangers, sounds=sounds, samples=samples)
+    for name, figure in figures.items():
+        typer.echo(f"{name:48s} {figure.value:8.4f} {figure.unit}" + ("  MISSED" if figure.missed else ""))
+    if json is not None:
+        write_results(json, new_results(figures, command=command, data=data))
+
+
 def _print_table(table: MetricTable) -> None:
     """Means over clips, a row for each method."""
     typer.echo(f"\n{table.title} ({len(table.clips)} clips)")
@@ -59,5 +87,6 @@ def _print_table(table: MetricTable) -> None:
 
 
 def register(group: typer.Typer) -> None:
-    """Add the command to the `evaluate` group."""
+    """Add the commands to the `evaluate` group."""
     group.command("lips")(lips)
+    group.command("gate")(gate)

@@ -74,6 +74,9 @@ def distill(
     heard: Heard = HEARD,
     threads: Threads = 1,
     whisper: Whisper = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="earlier student to go on from; the teacher's weights")
+    ] = None,
 ) -> None:
     """Distil the teacher in the folder into the student that is served in 1, 2 or 4 steps."""
     from model.config import load_toml
@@ -87,7 +90,7 @@ def distill(
     with Distributed.from_environment(os.environ) as processes:
         with processes.main_first():
             sources = _sources(grid, corpus, out, heard, HearingConfig(), whisper)
-        done = train_distill(sources, *files, settings, runs, distributed=processes)
+        done = train_distill(sources, *files, settings, runs, start_from=start_from, distributed=processes)
         if processes.is_main:
             typer.echo(done)
 

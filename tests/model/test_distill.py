@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import load_checkpoint
+from model.diffusion.samplers import sample
 from model.diffusion.unet import TemporalUNet, UNetConfig
 from model.errors import ConfigError
 from model.motion.vae import MotionVae, VaeConfig
@@ -116,7 +117,10 @@ def test_a_resumed_distillation_ends_where_an_unbroken_one_does(sources: MotionS
     assert train_distill(sources, teacher, tmp_path / "b.safetensors", config, tmp_path / "b") == whole
 
 
-def test_a_teachers_trajectory_is_the_flows_own(sources: MotionSources, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("steps", "euler"), [(16, False), (100, True)])
+def test_a_teachers_trajectory_is_the_flows_own(
+    sources: MotionSources, tmp_path: Path, steps: int, euler: bool
+) -> None:
     """For data N(0, s^2) the flow carries noise e to time t at e sqrt((1 - t)^2 s^2 + t^2), and the mean is 0."""
     spread = 0.5
 
@@ -128,13 +132,42 @@ def test_a_teachers_trajectory_is_the_flows_own(sources: MotionSources, tmp_path
     source = WindowSource(sources.train, sources.vae, TINY, AUGMENT)
     windows, _ = source.past_of(4, torch.Generator().manual_seed(0))
     run = Run(tmp_path, "distill", TemporalUNet(TINY), replace(RUN, precision="float32"))
-    path, mean = trajectory(Gaussian(TINY).eval(), windows, torch.Generator().manual_seed(1), 16, run)
+    path, mean = trajectory(Gaussian(TINY).eval(), windows, torch.Generator().manual_seed(1), steps, run, euler=euler)
     noise = path[:, GRID]
     for quarter in range(GRID):
         t = quarter / GRID
         size = ((1 - t) ** 2 * spread**2 + t**2) ** 0.5
         torch.testing.assert_close(path[:, quarter], size * noise, atol=0.02, rtol=0.03)
     torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-6, rtol=0)
+
+
+def test_euler_is_the_teachers_own_sampler(sources: MotionSources, tmp_path: Path) -> None:
+    """What the path ends in is what `sample` makes of the same noise, in as many steps."""
+    torch.manual_seed(0)
+    teacher = TemporalUNet(TINY).eval()
+    windows, _ = WindowSource(sources.train, sources.vae, TINY, AUGMENT).past_of(3, torch.Generator().manual_seed(0))
+    run = Run(tmp_path, "distill", TemporalUNet(TINY), replace(RUN, precision="float32"))
+    path, _ = trajectory(teacher, windows, torch.Generator().manual_seed(1), 8, run, euler=True)
+    with torch.no_grad():
+        made = sample(
+            "flow", lambda x, t, _: windows.denoised(teacher, x, t), path[:, GRID], num_steps=8, num_timesteps=8
+        )
+    torch.testing.assert_close(path[:, 0], made, atol=1e-5, rtol=1e-5)
+
+
+def test_a_student_goes_on_from_an_earlier_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    student = TemporalUNet(replace(TINY, process="flow-map", dropout=0.0))
+    teacher, earlier = tmp_path / "teacher.safetensors", tmp_path / "earlier.safetensors"
+    save_motion(teacher, TemporalUNet(TINY), {})
+    save_motion(earlier, student, {})
+    begun = teacher_and_student(teacher, earlier)[1]
+    for name, value in student.state_dict().items():
+        torch.testing.assert_close(begun.state_dict()[name], value.half().float())
+    with pytest.raises(ConfigError, match="no student of"):
+        teacher_and_student(teacher, teacher)
+    with pytest.raises(ConfigError, match="euler_steps"):
+        DistillConfig(euler_steps=50)
 
 
 class _Judge:

@@ -156,3 +156,36 @@ def test_a_damaged_map_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "retarget.safetensors").write_bytes(b"no such thing")
     with pytest.raises(ModelError):
         Retarget.load(tmp_path)
+
+
+def test_a_breath_opens_the_gate_before_any_voice_once() -> None:
+    breath, loud, silent = (np.zeros((4, 256), np.float32) for _ in range(3))
+    breath[:, 0], silent[:, 0] = 0.75, 1.0  # a breath is not quite silence, and no speech
+    config = GateConfig()
+    state = config.new_state()
+    assert open_gate(silent, 0.0, state, 2, config).max() == 0.0
+    first = open_gate(breath, 0.0, state, 2, config)
+    np.testing.assert_allclose(first, [0.25, 0.5])  # gently
+    assert state.value == 0.0  # nobody speaks yet
+    for _ in range(int(config.breath_frames) // 2 + config.close_frames):
+        last = open_gate(breath, 0.0, state, 2, config)
+    assert last.max() == 0.0  # noise that no voice follows
+    for _ in range(3):
+        open_gate(loud, 1.0, state, 2, config)
+    for _ in range(config.hold_frames + config.close_frames):
+        open_gate(silent, 1.0, state, 2, config)
+    assert state.value == 0.0
+    assert open_gate(breath, 0.0, state, 2, config).max() == 0.5  # given back by the voice
+
+
+def test_an_interrupt_closes_a_breath_too_and_none_follows_it() -> None:
+    breath, config = np.zeros((4, 256), np.float32), GateConfig()
+    breath[:, 0] = 0.75
+    state = config.new_state()
+    for _ in range(3):
+        open_gate(breath, 0.0, state, 2, config)
+    assert state.breath == 1.0
+    state.hush(config)
+    shut = [open_gate(breath, 0.0, state, 2, config) for _ in range(config.hush_frames // 2)]
+    assert np.diff(np.concatenate(shut)).max() < 0 and shut[-1][-1] == 0.0
+    assert open_gate(breath, 0.0, state, 2, config).max() == 0.0
