@@ -6,7 +6,7 @@
 #   EVALUATE_TRAIN    training clips that the controls are fitted on (505: all)
 #   EVALUATE_VAL      held-out clips (42: all)
 #   EVALUATE_DECODER  training steps of the 2-D decoder (1500); 0: its rows are left out
-# Seconds of each step: $EVALUATE_WORK/steps.tsv.
+# Each step's wall seconds, processor seconds (children counted in) and the load at its end: $EVALUATE_WORK/steps.tsv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,13 +28,14 @@ patient=(--timeout-s 7200)  # a busy machine must not cost clips
 capture=(--capture "$data/capture" --ict "$data/ict_facekit/ict_facekit.npz")
 mkdir -p "$work"
 
-# step NAME COMMAND...: run it, keep its wall time and the machine's load beside what it made.
+# step NAME COMMAND...: run it, keep beside what it made how long it took and the machine's load.
 step() {
-    local name=$1 began=$SECONDS
+    local name=$1 took TIMEFORMAT='%0R %0U %0S'
     shift
     printf '== %s\n' "$name" >&2
-    "$@"
-    printf '%s\t%s\t%s\n' "$name" "$((SECONDS - began))" "$(cut -d' ' -f1 /proc/loadavg)" >>"$work/steps.tsv"
+    { time "$@" 2>&3; } 3>&2 2>"$work/.took"
+    read -ra took <"$work/.took"
+    printf '%s\t%s\t%s\t%s\n' "$name" "${took[0]}" "$((took[1] + took[2]))" "$(cut -d' ' -f1 /proc/loadavg)" >>"$work/steps.tsv"
 }
 
 step "prepare held-out clips" "${run[@]}" prepare grid "$data/grid_s1/val" --out "$work/grid/val" --sample "$val" --pictures "${patient[@]}"

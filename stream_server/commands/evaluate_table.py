@@ -94,7 +94,6 @@ def table(
         speech_clips=speech_clips,
         draws=draws,
         teacher_draws=teacher_draws,
-        committed=committed,
     )
     given = {
         "--others OTHERS": others,
