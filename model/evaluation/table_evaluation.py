@@ -21,6 +21,7 @@ from model.evaluation.learned_metrics import LearnedMetrics
 from model.evaluation.protocols import Scorers
 from model.evaluation.reconstruction import ReconstructionEvaluation
 from model.evaluation.row_store import RowArrays, RowPlace, lay_out_rows
+from model.evaluation.table_committed import committed_figures
 from model.evaluation.table_figures import difference_figures, set_figures
 from model.evaluation.table_motion import (
     MOTION_COLUMNS,
@@ -69,6 +70,7 @@ class TableEvaluation:
     speech_clips: int = 14
     draws: int = 8
     teacher_draws: int = 2
+    committed: Path | None = None  # results files of other evaluations, whose full-size blocks are added
 
 
 def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Results:
@@ -92,6 +94,8 @@ def evaluate_table(config: TableEvaluation, on_row: Tell, *, command: str) -> Re
         f"pictures of {frames} frames of each video; controls fitted on {maker.train_clips} training clips; "
         f"{config.draws} samples at temperature 1, of the teacher {config.teacher_draws}"
     )
+    if config.committed is not None:
+        figures |= committed_figures(config.committed)
     return new_results(figures, command=command, data="; ".join(sizes), details={ROWS: config.work.packed()})
 
 

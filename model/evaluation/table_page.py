@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from model.evaluation.paper_table import PAPER_ABLATION, PAPER_COLUMNS, PAPER_TABLE
-from model.evaluation.table_committed import COMMITTED, KNOWN_METRICS, CommittedSet, committed_figures
+from model.evaluation.table_committed import COMMITTED, KNOWN_METRICS, CommittedSet
 from model.evaluation.table_figures import row_slug
 from model.evaluation.table_motion import MOTION_COLUMNS, SYNC_COLUMNS, TRUTH
 from model.evaluation.table_pictures import (
@@ -67,13 +67,8 @@ LANGUAGES: Final = ("english_held_out_voice", "german", "french", "spanish", "du
 
 
 def table_page(results: Results, committed: Path) -> str:
-    """The whole page; `committed`: folder of the other results files it draws on.
-
-    Raises:
-        ResultsError: One of them does not follow the schema.
-        InputError: One lacks a table that it should have.
-    """
-    figures = dict(results.figures) | committed_figures(committed)
+    """The whole page; `committed`: folder of the other results files it draws on."""
+    figures = results.figures
     lines = [
         "# The paper's evaluation, ours beside it",
         "",

@@ -94,6 +94,7 @@ def table(
         speech_clips=speech_clips,
         draws=draws,
         teacher_draws=teacher_draws,
+        committed=committed,
     )
     given = {
         "--others OTHERS": others,
