@@ -64,6 +64,8 @@ def test_every_step_is_timed_and_arguments_reach_the_table(tree: Path) -> None:
         assert int(wall_s) >= 0 and int(cpu_s) >= 0 and float(load) >= 0
     assert calls(tree)[-1].startswith("evaluate table") and calls(tree)[-1].endswith("--frames 50")
     assert any("train decoder2d" in call and "--steps 1500" in call for call in calls(tree))
+    prepared = [call for call in calls(tree) if call.startswith("prepare")]
+    assert len(prepared) == 3 and all("--no-flow" in call for call in prepared)
 
 
 def test_quick_is_small_and_stays_beside_the_real_run(tree: Path) -> None:
