@@ -13,9 +13,11 @@ cd "$(dirname "$0")/.."
 data=${NERF_LIPSYNC_DATA:?"name the folder of recorded data: export NERF_LIPSYNC_DATA=/path (see docs/evaluation.md)"}
 if [ "${EVALUATE_QUICK:-0}" = 1 ]; then
     sizes=(runs/evaluate-quick 8 3 20)
+    adapting=(--minutes 0.5)
     small=(--picture-clips 2 --frames 10 --speech-clips 2 --draws 2 --teacher-draws 0)
 else
     sizes=(runs/evaluate 505 42 1500)
+    adapting=(--minutes 30)  # its steps decide, not the clock of a busy machine
     small=()
 fi
 work=${EVALUATE_WORK:-${sizes[0]}}
@@ -48,7 +50,7 @@ if [ ! -f "$work/s1_avatar/avatar.json" ]; then
     for clip in $(find "$data/grid_s1/train" -name '*.mp4' | sort | awk 'NR % 84 == 1'); do
         ln -sf "$(realpath "$clip")" "$work/s1/"
     done
-    step "adapt an avatar" "${run[@]}" create "$work/s1" --out "$work/s1_avatar" --preset adapt \
+    step "adapt an avatar" "${run[@]}" create "$work/s1" --out "$work/s1_avatar" --preset adapt "${adapting[@]}" \
         --consent-person "GRID speaker s1" --consent-by "GRID audiovisual sentence corpus" \
         --consent-date 2006-11-01 --consent-statement "Published under CC BY 4.0"
 fi

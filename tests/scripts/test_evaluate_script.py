@@ -66,6 +66,7 @@ def test_every_step_is_timed_and_arguments_reach_the_table(tree: Path) -> None:
     assert any("train decoder2d" in call and "--steps 1500" in call for call in calls(tree))
     prepared = [call for call in calls(tree) if call.startswith("prepare")]
     assert len(prepared) == 3 and all("--no-flow" in call for call in prepared)
+    assert any("--preset adapt --minutes 30" in call for call in calls(tree))
 
 
 def test_quick_is_small_and_stays_beside_the_real_run(tree: Path) -> None:
