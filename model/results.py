@@ -34,7 +34,7 @@ __all__ = ["Figure", "Results", "hardware_info", "new_results", "read_results", 
 
 RECORDED_PACKAGES = ("nerf-lipsync", "torch", "triton", "aiortc", "av", "numpy", "openai-whisper", "cupy-cuda13x")
 TOOL_TIMEOUT_S = 10
-_LONG_FILE = 20_000  # characters; from there on a results file is for programs only
+_LONG_FILE = 20_000  # characters; from there on a results file is for programs only: no indentation, no nulls
 
 
 class Figure(BaseModel):
@@ -105,10 +105,10 @@ def new_results(figures: Mapping[str, Figure], *, command: str, data: str, detai
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write a results file, whole or not at all; a long one without indentation."""
+    """Write a results file, whole or not at all; a long one without indentation and without what is absent."""
     text = results.model_dump_json(indent=2)
     if len(text) > _LONG_FILE:
-        text = results.model_dump_json()
+        text = results.model_dump_json(exclude_none=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(text + "\n", encoding="utf-8")

@@ -6,16 +6,18 @@
 #   EVALUATE_TRAIN    training clips that the controls are fitted on (505: all)
 #   EVALUATE_VAL      held-out clips (42: all)
 #   EVALUATE_DECODER  training steps of the 2-D decoder (1500); 0: its rows are left out
-# Seconds of each step: $EVALUATE_WORK/steps.tsv.
+# Each step's wall seconds, processor seconds (children counted in) and the load at its end: $EVALUATE_WORK/steps.tsv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 data=${NERF_LIPSYNC_DATA:?"name the folder of recorded data: export NERF_LIPSYNC_DATA=/path (see docs/evaluation.md)"}
 if [ "${EVALUATE_QUICK:-0}" = 1 ]; then
     sizes=(runs/evaluate-quick 8 3 20)
+    adapting=(--minutes 0.5)
     small=(--picture-clips 2 --frames 10 --speech-clips 2 --draws 2 --teacher-draws 0)
 else
     sizes=(runs/evaluate 505 42 1500)
+    adapting=(--minutes 30)  # its steps decide, not the clock of a busy machine
     small=()
 fi
 work=${EVALUATE_WORK:-${sizes[0]}}
@@ -24,17 +26,18 @@ val=${EVALUATE_VAL:-${sizes[2]}}
 decoder_steps=${EVALUATE_DECODER:-${sizes[3]}}
 export NERF_LIPSYNC_FACE_LANDMARKER=${NERF_LIPSYNC_FACE_LANDMARKER:-$data/weights/face_landmarker.task}
 run=(.venv/bin/nerf-lipsync)
-patient=(--timeout-s 7200)  # a busy machine must not cost clips
+patient=(--no-flow --timeout-s 7200)  # the table reads no flow; a busy machine must not cost clips
 capture=(--capture "$data/capture" --ict "$data/ict_facekit/ict_facekit.npz")
 mkdir -p "$work"
 
-# step NAME COMMAND...: run it, keep its wall time and the machine's load beside what it made.
+# step NAME COMMAND...: run it, keep beside what it made how long it took and the machine's load.
 step() {
-    local name=$1 began=$SECONDS
+    local name=$1 took TIMEFORMAT='%0R %0U %0S'
     shift
     printf '== %s\n' "$name" >&2
-    "$@"
-    printf '%s\t%s\t%s\n' "$name" "$((SECONDS - began))" "$(cut -d' ' -f1 /proc/loadavg)" >>"$work/steps.tsv"
+    { time "$@" 2>&3; } 3>&2 2>"$work/.took"
+    read -ra took <"$work/.took"
+    printf '%s\t%s\t%s\t%s\n' "$name" "${took[0]}" "$((took[1] + took[2]))" "$(cut -d' ' -f1 /proc/loadavg)" >>"$work/steps.tsv"
 }
 
 step "prepare held-out clips" "${run[@]}" prepare grid "$data/grid_s1/val" --out "$work/grid/val" --sample "$val" --pictures "${patient[@]}"
@@ -47,7 +50,7 @@ if [ ! -f "$work/s1_avatar/avatar.json" ]; then
     for clip in $(find "$data/grid_s1/train" -name '*.mp4' | sort | awk 'NR % 84 == 1'); do
         ln -sf "$(realpath "$clip")" "$work/s1/"
     done
-    step "adapt an avatar" "${run[@]}" create "$work/s1" --out "$work/s1_avatar" --preset adapt \
+    step "adapt an avatar" "${run[@]}" create "$work/s1" --out "$work/s1_avatar" --preset adapt "${adapting[@]}" \
         --consent-person "GRID speaker s1" --consent-by "GRID audiovisual sentence corpus" \
         --consent-date 2006-11-01 --consent-statement "Published under CC BY 4.0"
 fi

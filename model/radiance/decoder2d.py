@@ -88,7 +88,7 @@ class Decoder2d(nn.Module):
         """The pictures; color never above its alpha."""
         condition = self.condition(condition_vector(motion, rotvec))
         spread = self.spread(condition).view(len(motion), self.config.channels[0], BASE_PX, BASE_PX)
-        picture = functional.relu(self.base + spread)
+        picture = functional.relu(self.base + spread).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             picture = block(picture, condition)
         raw = functional.pixel_shuffle(self.last(picture), 2) + self.mean

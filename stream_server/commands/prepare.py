@@ -44,6 +44,7 @@ Workers = Annotated[int, typer.Option(min=1, help="clips at a time")]
 EngineOption = Annotated[str, typer.Option(help="local, or ray: the same work on Ray Data")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; without it a local Ray is started")]
 Pictures = Annotated[bool, typer.Option(help="also 256 px crops with alpha and labels")]
+MouthMotion = Annotated[bool, typer.Option(help="optical flow about the mouth: only training motion models reads it")]
 Focal = Annotated[float | None, typer.Option(help="focal length in pixels of the upright picture, when known")]
 CheckSync = Annotated[bool, typer.Option(help="shift sound within 3 frames, refuse what is further off")]
 Overwrite = Annotated[bool, typer.Option(help="start over where the folder was begun with other settings")]
@@ -72,6 +73,7 @@ def _shared(
     engine: EngineOption = "local",
     address: Address = None,
     pictures: Pictures = False,
+    flow: MouthMotion = True,
     focal_px: Focal = None,
     sync: CheckSync = True,
     overwrite: Overwrite = False,
@@ -206,6 +208,7 @@ def _prepare(
     engine: Any,
     address: str | None,
     pictures: bool,
+    flow: bool,
     focal_px: float | None,
     sync: bool,
     overwrite: bool,
@@ -233,6 +236,7 @@ def _prepare(
         focal_px=focal_px,
         check_sync=sync,
         with_pictures=pictures,
+        with_flow=flow,
         read=ReadSettings(need_audio=need_sound),
     )
     inputs = {
