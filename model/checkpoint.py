@@ -2,7 +2,8 @@
 
 The safetensors header's metadata holds `format`, `format_version`, `kind`, `config` (JSON), `content_hash`, `shard`
 and the caller's own entries under `meta.`. A checkpoint above `SHARD_LIMIT_BYTES` is split: saving `name.safetensors`
-writes `name-00001-of-0000N.safetensors` and so on, and loading `name.safetensors` finds them.
+writes `name-00001-of-0000N.safetensors` and so on, and loading `name.safetensors` finds them. Byte tensors may be
+deflated (`model/packed_tensors.py`, `format_version` 2); the hash is of what they inflate to.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 
 from model.config import config_from_json, config_to_json
 from model.errors import CheckpointError, CheckpointKindError, CheckpointVersionError, ConfigError
+from model.packed_tensors import pack, unpack
 
 __all__ = [
     "FORMAT_VERSION",
@@ -33,7 +35,8 @@ __all__ = [
 ]
 
 FORMAT_NAME = "nerf-lipsync"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_FORMAT_UNPACKED = 1
 SHARD_LIMIT_BYTES = 15_000_000
 HASH_LENGTH = 16
 META_PREFIX = "meta."
@@ -84,16 +87,17 @@ def save_checkpoint(
     stored = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
     config_json = config_to_json(config)
     digest = _content_hash(kind, config_json, stored)
+    packed = pack(stored)
     header = {
         "format": FORMAT_NAME,
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(_FORMAT_UNPACKED if packed.keys() == stored.keys() else FORMAT_VERSION),
         "kind": kind,
         "config": config_json,
         "content_hash": digest,
         **{META_PREFIX + key: value for key, value in (metadata or {}).items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    groups = _split(stored, shard_limit_bytes)
+    groups = _split(packed, shard_limit_bytes)
     targets = _shard_paths(path, len(groups))
     partial = [target.with_name(f".{target.name}.part") for target in targets]
     for index, (group, file) in enumerate(zip(groups, partial, strict=True)):
@@ -171,9 +175,13 @@ def _read_header(file: Path) -> dict[str, str]:
 def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         with safe_open(file, framework="pt") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
+            stored = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
         raise CheckpointError(file, f"is truncated or not a safetensors file ({error})") from error
+    try:
+        return unpack(stored)
+    except ValueError as error:
+        raise CheckpointError(file, str(error)) from error
 
 
 def _content_hash(kind: str, config_json: str, tensors: Mapping[str, torch.Tensor]) -> str:
