@@ -181,7 +181,7 @@ def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         return unpack(stored)
     except ValueError as error:
-        raise CheckpointError(file, str(error)) from error
+        raise CheckpointError(file, f"{error}: file was altered") from error
 
 
 def _content_hash(kind: str, config_json: str, tensors: Mapping[str, torch.Tensor]) -> str:

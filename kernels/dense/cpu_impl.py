@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import weakref
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -45,11 +46,7 @@ class NativeTeam:
         self.lock = threading.Lock()
         self.handle = ctypes.c_void_p()
         check_status(self._library.nls_team_create(threads, ctypes.byref(self.handle)), "nls_team_create")
-
-    def __del__(self) -> None:
-        if getattr(self, "handle", None):
-            self._library.nls_team_destroy(self.handle)
-            self.handle = ctypes.c_void_p()
+        weakref.finalize(self, self._library.nls_team_destroy, self.handle)
 
 
 class NativeDense:
@@ -66,6 +63,7 @@ class NativeDense:
             ctypes.byref(self._handle),
         )  # fmt: skip
         check_status(status, "nls_dense_create")
+        weakref.finalize(self, self._library.nls_dense_destroy, self._handle)
         self.num_bytes = int(self._library.nls_dense_bytes(self._handle))
 
     def run(
@@ -93,11 +91,6 @@ class NativeDense:
                 status = self._library.nls_dense_run(self._handle, self._team.handle, call, y.data_ptr())
         if status:
             check_status(status, "nls_dense_run")
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self._library.nls_dense_destroy(self._handle)
-            self._handle = ctypes.c_void_p()
 
 
 def attend_native(

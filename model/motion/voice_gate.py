@@ -9,7 +9,7 @@ The gate opens at once and closes slowly, so that closures inside words stay the
 A mouth opens with the breath before a sentence, a quarter of a second before anything is speech or voice. So faint
 hints of sound (a breath is not quite silence to the phonemes) let the model's motion through as well, gently; but only
 for some frames, which a confirmed voice gives back: noise that no voice follows moves the mouth once, for less than a
-second.
+second, and noise that is louder than breath not at all.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.speech.phonemes import SILENCE_INDEX
+from model.speech.speech_model import PROSODY_SLICE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class GateConfig:
     trust_frames, trusted: Frames for which it may, and how far.
     hush_frames: Frames it takes to close, whatever is heard, once speech was interrupted.
     breath_start, breath_full: Speech probability that starts to be and surely is a breath, or more.
+    breath_quiet, breath_loud: Level (prosody's first number, -1..1) up to which that may be a breath, and from which on
+        it is none.
     breath_frames: Frames for which a breath may move the mouth until a voice has followed.
     breath_rise, breath_fall: How much more, or less, of the motion it lets through from frame to frame.
     breath_surprise: Frames that a frame costs beyond its own where the phonemes are certain and no voice confirms them.
@@ -49,8 +52,10 @@ class GateConfig:
     trust_frames: float = 4.0
     trusted: float = 0.6
     hush_frames: int = 4
-    breath_start: float = 0.05
+    breath_start: float = 0.055
     breath_full: float = 0.25
+    breath_quiet: float = 0.15
+    breath_loud: float = 0.35
     breath_frames: float = 20.0
     breath_rise: float = 0.25
     breath_fall: float = 0.03
@@ -99,13 +104,15 @@ def open_gate(
     confirmed = float(_ramp(np.float32(voice), config.voice_start, config.voice_full))
     certain = _ramp(speech, config.certain_start, config.certain_full)
     faint = _ramp(speech, config.breath_start, config.breath_full)
+    level = features[:, PROSODY_SLICE.start]
     out = np.zeros(hop_frames, np.float32)
     for i in range(hop_frames):
         heard = float(phonemes[i : i + 3].max())
         sure = float(certain[i])  # not in the look-ahead, where the onset of any noise looks like speech
         wanted = max(heard * confirmed, sure * config.trusted if state.trust >= 1.0 else 0.0)
         _trust(state, sure, confirmed, config)
-        _breathe(state, float(faint[i : i + 3].max()), sure, confirmed, config)
+        quiet = 1.0 - float(_ramp(level[i : i + 3].max(), config.breath_quiet, config.breath_loud))
+        _breathe(state, float(faint[i : i + 3].max()), quiet, sure, confirmed, config)
         if state.hushed_frames:
             state.value = max(0.0, state.value - 1.0 / config.hush_frames)
             state.hushed_frames -= 1
@@ -132,7 +139,7 @@ def _trust(state: GateState, heard: float, confirmed: float, config: GateConfig)
             state.quiet_frames = max(state.quiet_frames, config.hold_frames)
 
 
-def _breathe(state: GateState, heard: float, sure: float, confirmed: float, config: GateConfig) -> None:
+def _breathe(state: GateState, heard: float, quiet: float, sure: float, confirmed: float, config: GateConfig) -> None:
     """Let a breath's share of the motion rise and fall, and use up the frames it has until a voice is confirmed."""
     if state.hushed_frames:
         state.breath = max(0.0, state.breath - 1.0 / config.hush_frames)
@@ -141,7 +148,7 @@ def _breathe(state: GateState, heard: float, sure: float, confirmed: float, conf
         state.breath_left = config.breath_frames
     elif heard > 0.0:
         state.breath_left = max(0.0, state.breath_left - 1.0 - config.breath_surprise * max(0.0, sure - confirmed))
-    wanted = heard if state.breath_left > 0.0 else 0.0
+    wanted = heard * quiet if state.breath_left > 0.0 else 0.0
     fall = config.breath_fall if state.breath_left > 0.0 else 1.0 / config.close_frames
     state.breath = (
         min(wanted, state.breath + config.breath_rise) if wanted >= state.breath else max(wanted, state.breath - fall)

@@ -19,6 +19,7 @@ from model.motion.smoothing import SPEED_SHARE, SmoothingConfig
 from model.motion.space import BROW_CODES, LID_CODES, MOUTH_CODES
 from model.motion.voice_gate import GateConfig
 from model.speech.phonemes import SILENCE_INDEX
+from model.speech.speech_model import PROSODY_SLICE
 
 Fields = Mapping[str, Tensor]
 
@@ -30,6 +31,7 @@ def open_gate(
     speech = 1.0 - features[..., SILENCE_INDEX]
     phonemes, certain = _ramp(speech, c.start, c.full).double(), _ramp(speech, c.certain_start, c.certain_full).double()
     faint = _ramp(speech, c.breath_start, c.breath_full).double()
+    level = features[..., PROSODY_SLICE.start].double()
     confirmed = _ramp(state["vad_probability"], c.voice_start, c.voice_full).double()
     value, quiet, trust, hushed = (state[f"gate_{name}"] for name in ("value", "quiet", "trust", "hushed"))
     hushed = torch.where(hush > 0, float(c.hush_frames), hushed)
@@ -42,7 +44,8 @@ def open_gate(
         wanted = torch.maximum(phonemes[:, i : i + 3].amax(1) * confirmed, unconfirmed)
         trust, quiet = _trust(trust, quiet, sure, confirmed, c)
         hushing = hushed > 0
-        breath, left = _breathe(breath, left, faint[:, i : i + 3].amax(1), sure, confirmed, hushing, c)
+        quiet_enough = 1.0 - _ramp(level[:, i : i + 3].amax(1), c.breath_quiet, c.breath_loud)
+        breath, left = _breathe(breath, left, faint[:, i : i + 3].amax(1), quiet_enough, sure, confirmed, hushing, c)
         rising = ~hushing & (wanted >= value)
         falling = ~hushing & ~rising & (wanted <= 0.5)
         waited = quiet + falling
@@ -67,12 +70,19 @@ def _trust(trust: Tensor, quiet: Tensor, heard: Tensor, confirmed: Tensor, c: Ga
 
 
 def _breathe(
-    breath: Tensor, left: Tensor, heard: Tensor, sure: Tensor, confirmed: Tensor, hushing: Tensor, c: GateConfig
+    breath: Tensor,
+    left: Tensor,
+    heard: Tensor,
+    quiet: Tensor,
+    sure: Tensor,
+    confirmed: Tensor,
+    hushing: Tensor,
+    c: GateConfig,
 ) -> tuple[Tensor, Tensor]:
     voiced = (confirmed >= 1.0) & (sure > 0.5)
     spent = (left - 1.0 - c.breath_surprise * (sure - confirmed).clamp(min=0.0)).clamp(min=0.0)
     spent = torch.where(voiced, c.breath_frames, torch.where(heard > 0, spent, left))
-    wanted = torch.where(spent > 0, heard, 0.0)
+    wanted = torch.where(spent > 0, heard * quiet, 0.0)
     fall = torch.where(spent > 0, c.breath_fall, 1.0 / c.close_frames)
     moved = torch.where(
         wanted >= breath, torch.minimum(wanted, breath + c.breath_rise), torch.maximum(wanted, breath - fall)

@@ -49,10 +49,20 @@ class OneByOne(FakePipeline):
                 raise TimeoutError("nobody took the first frames")
 
 
+class NoControls:
+    """As `ControlsMaker`."""
+
+    def __call__(self, _: Any) -> None:
+        return None
+
+    def reads_file(self, _: Any) -> bool:
+        return False
+
+
 @contextmanager
 def engine_with(pipeline: OneByOne, folder: Path) -> Iterator[tuple[socket.socket, FrameRing]]:
-    shelf = SimpleNamespace(require=lambda _: None, get=lambda _: None, first_id="default")
-    loaded = Loaded(pipeline, shelf, lambda _: None, 25.0, 1.0, batch_wait_s=0.5)  # type: ignore[arg-type]
+    shelf = SimpleNamespace(require=lambda _: pipeline.shown, get=lambda _: pipeline.shown, first_id="default")
+    loaded = Loaded(pipeline, shelf, NoControls(), 25.0, 1.0, batch_wait_s=0.5)  # type: ignore[arg-type]
     engine = Engine(loaded, folder / "engine.sock")
     threads = [
         threading.Thread(target=engine._accept, daemon=True),

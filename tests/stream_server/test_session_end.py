@@ -44,7 +44,7 @@ class Registry(SessionRegistry):
     """With places that are nothing but names."""
 
     def __init__(self) -> None:
-        super().__init__(ServerConfig(), engine=None)  # type: ignore[arg-type]
+        super().__init__(ServerConfig(), engine=None, encoders=None)  # type: ignore[arg-type]
         self.totals: Any = SimpleNamespace(closed=SimpleNamespace(add=lambda _counters: None))
 
     def put(self, name: str, room: str | None = None) -> None:
