@@ -210,7 +210,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         delays = ("--upscale-delay", "1", "--downscale-delay", "3")
         on_two_nodes(("--min-replicas", "1", "--max-replicas", "2", *delays), scaled)
     if options.part != "scale":
-        on_two_nodes(("--min-replicas", "2", "--max-replicas", "2"), fixed)
+        many = ("--offers-per-minute", "6000")  # all callers have one address
+        on_two_nodes(("--min-replicas", "2", "--max-replicas", "2", *many), fixed)
     if options.json is not None:
         data = "two Ray nodes, stand-in engine and four aiortc callers on one machine; other programs ran on it"
         command = f"python benchmarks/bench_cluster.py --missed {options.missed:g}"
