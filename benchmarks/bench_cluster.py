@@ -213,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         many = ("--offers-per-minute", "6000")  # all callers have one address
         on_two_nodes(("--min-replicas", "2", "--max-replicas", "2", *many), fixed)
     if options.json is not None:
-        data = "two Ray nodes, stand-in engine and four aiortc callers on one machine; other programs ran on it"
+        data = "two Ray nodes, stand-in engine and four aiortc callers on one machine"
         command = f"python benchmarks/bench_cluster.py --missed {options.missed:g}"
         write_results(options.json, new_results(bench.figures, command=command, data=data))
     return 0

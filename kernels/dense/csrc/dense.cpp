@@ -1,12 +1,11 @@
 // Packs matrices, chooses a level's table and shares a product among threads. C ABI: see abi.h.
 #include <algorithm>
 #include <cstring>
-#include <new>
-#include <system_error>
 #include <vector>
 
 #include "aligned_buffer.hpp"
 #include "dense.hpp"
+#include "guarded.hpp"
 #include "worker_pool.hpp"
 
 struct NlsTeam {
@@ -40,18 +39,6 @@ bool as_half(float value, uint16_t& half) {
   const uint32_t whole = mantissa | 0x800000u, shift = 126 - exponent;  // subnormal: a multiple of 2^-24
   half = static_cast<uint16_t>(sign | whole >> shift);
   return !(whole & ((1u << shift) - 1));
-}
-
-template <class Body>
-int32_t guarded(const Body& body) {
-  try {
-    body();
-    return NLS_OK;
-  } catch (const std::bad_alloc&) {
-    return NLS_NO_MEMORY;
-  } catch (const std::system_error&) {
-    return NLS_NO_THREAD;
-  }
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 // C ABI: chooses the instruction set's table, turns exceptions into status codes.
-#include <new>
-#include <system_error>
 
+#include "guarded.hpp"
 #include "scene.hpp"
 
 namespace {
@@ -29,18 +28,6 @@ const KernelTable* table_of(int isa) {
   if (isa == NLS_AVX512BF16) return &kAvx512Bf16Table;
 #endif
   return &kPortableTable;
-}
-
-template <class Body>
-int32_t guarded(const Body& body) {
-  try {
-    body();
-    return NLS_OK;
-  } catch (const std::bad_alloc&) {
-    return NLS_NO_MEMORY;
-  } catch (const std::system_error&) {
-    return NLS_NO_THREAD;
-  }
 }
 
 }  // namespace

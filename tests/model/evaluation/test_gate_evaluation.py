@@ -8,34 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from model.diffusion.generator import MotionGenerator
-from model.diffusion.unet import TemporalUNet, UNetConfig
 from model.errors import DataError
 from model.evaluation.gate import GATES, Spoken, gated_motion, noise_shares, raw_motion, speech_figures, speech_level
 from model.evaluation.lips import LipClip, stream_motion
 from model.evaluation.speech_drive import Movement
 from model.motion.space import load_motion_space
-from model.motion.vae import MotionVae, VaeConfig
-from model.motion_stack import MotionStack
 from model.speech.phonemes import SILENCE_INDEX
-from model.speech.speech_model import SpeechConfig, SpeechModel
-from model.speech.stream import SpeechFeatures
-from model.speech.voice_activity import load_voice_activity
-from model.speech.whisper_encoder import EncoderConfig
 from model.speech_to_motion import SpeechToMotion
 from tests.support.closeness import assert_close
+from tests.support.small_drive import small_drive
 
 HOP, AHEAD = 2, 2
 
 
 @pytest.fixture(scope="module")
 def drive() -> SpeechToMotion:
-    torch.manual_seed(0)
-    config = UNetConfig(channels=(16, 16), condition_size=16, context_size=16, num_heads=2)
-    speech = SpeechModel(SpeechConfig(encoder=EncoderConfig(num_layers=1, width=32, num_heads=2)))
-    features = SpeechFeatures(speech, hop_frames=HOP, lookahead_frames=AHEAD)
-    generator = MotionGenerator(TemporalUNet(config), torch.zeros(16), num_steps=1)
-    return SpeechToMotion(MotionStack(features, generator, MotionVae(VaeConfig())), load_voice_activity())
+    return small_drive(num_steps=1)
 
 
 def clip(frames: int, seed: int, *, speech: float, voice: float) -> LipClip:
