@@ -201,26 +201,30 @@ async def calls(server: ServerProcess, count: int, beside: int = 0) -> None:
             await asyncio.sleep(0.1)
 
 
-async def grown(server: ServerProcess, first: int, then: int, beside: int = 0) -> list[str]:
-    """What grew from the first calls to the end, in words: memory by more than 2 %, descriptors by any.
+async def grown(server: ServerProcess, first: int, then: int, *, allowed: float = 0, beside: int = 0) -> list[str]:
+    """What grew from the first calls to the end, in words: descriptors by any, memory by 2 % and `allowed` bytes.
 
-    Beside a call that goes on, what a few ended sessions leave may wait to be collected, or not.
+    What the last calls leave is collected a second after them.
     """
-    waiting = MOST_LEFT * SESSION_LEAVES if beside else 0
     await calls(server, first, beside)
     before = usage(server)
     await calls(server, then, beside)
-    after = usage(server)
+    found = what_grew(before, usage(server), allowed)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(5 * PATIENCE):  # a connection of the last call may be closing
-            while any(after[role][1] > before[role][1] for role in before):
+            while found:
                 await asyncio.sleep(0.1)
-                after = usage(server)
+                found = what_grew(before, usage(server), allowed)
+    log.info("bytes and descriptors: %s, then %s", before, usage(server))
+    return found
+
+
+def what_grew(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]], allowed: float) -> list[str]:
+    """`grown`'s findings."""
     found = []
     for role, (memory, descriptors) in before.items():
         more = after[role][0] - memory
-        log.info("%s: %.1f MB, %+.1f; %d descriptors, %d", role, memory / MB, more / MB, descriptors, after[role][1])
-        if more > 0.02 * memory + waiting:
+        if more > 0.02 * memory + allowed:
             found.append(f"{role}: {more / MB:.1f} MB more than {memory / MB:.1f}")
         if after[role][1] > descriptors:
             found.append(f"{role}: {after[role][1]} descriptors, {descriptors} before")
@@ -229,8 +233,8 @@ async def grown(server: ServerProcess, first: int, then: int, beside: int = 0) -
 
 @pytest.mark.slow
 def test_sessions_leave_no_descriptor_and_no_session_sized_memory(server: ServerProcess) -> None:
-    """An encoder or a feed that stayed would be a megabyte for each session."""
-    assert asyncio.run(grown(server, 6, 6)) == []
+    """An encoder or a feed that stayed would be a megabyte for each session; a new worker's heap still settles."""
+    assert asyncio.run(grown(server, 6, 6, allowed=6 * SESSION_LEAVES / 3)) == []
 
 
 @pytest.mark.nightly
@@ -248,7 +252,8 @@ def test_calls_beside_one_that_goes_on_leave_nothing(server: ServerProcess) -> N
         async with RealPeer(server.url) as peer:
             await peer.call()
             await peer.until(lambda: len(peer.codes) >= 10)
-            found = await grown(server, 20, 40, beside=1)
+            # what a few ended sessions leave may wait to be collected
+            found = await grown(server, 20, 40, allowed=MOST_LEFT * SESSION_LEAVES, beside=1)
             assert fatal(peer) == []
             await hang_up(server, peer)
             return found
