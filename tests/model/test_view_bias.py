@@ -11,7 +11,6 @@ import typer
 from typer.testing import CliRunner
 
 from model.checkpoint import save_checkpoint
-from model.data.capture import Capture
 from model.diffusion.multi_view import aggregate
 from model.errors import CheckpointError, DataError, InputError
 from model.face.calibration import calibrate_speaker
@@ -20,10 +19,9 @@ from model.face.head_pose import estimate_head_pose
 from model.face.head_shape import head_angles, load_head_shape
 from model.motion.space import MotionSpaceError, load_motion_space
 from model.motion.view_bias import ViewBias, ViewBiasConfig, code_sizes, pose_terms
-from model.training.capture_faces import capture_faces
-from model.training.face_analysis import landmark_head
 from model.training.view_bias import TrackedViews, build_view_bias, fit_view_bias, side_view_figures
 from stream_server.commands import train_views
+from tests.support.tracked_faces import tracked_capture
 
 SPACE = load_motion_space()
 BIAS = ViewBias.load()
@@ -160,9 +158,7 @@ def test_the_command_names_a_folder_that_is_no_capture(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_side_views_of_a_rendered_head_come_nearer_to_the_frontal_one(data_folder: Path) -> None:
     """The novel views took no part in the fit. More views, brought back and averaged, come nearer to the truth."""
-    capture = Capture.open(data_folder / "capture")
-    head = landmark_head(data_folder / "ict_facekit" / "ict_facekit.npz")
-    faces = capture_faces(capture, "novel", head, data_folder / "weights" / "face_landmarker.task")
+    faces = tracked_capture(data_folder, "novel")
     shape = load_head_shape()
     pose = estimate_head_pose(faces.landmarks_px, shape, size=faces.size, intrinsics=faces.intrinsics)
     points = canonical_points(faces.landmarks_px, pose, shape)

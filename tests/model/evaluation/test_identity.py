@@ -20,6 +20,7 @@ from model.evaluation.identity import (
 from model.motion.space import load_motion_space
 from tests.support.closeness import assert_close
 from tests.support.onnx_files import write_flatten_network
+from tests.support.tracked_faces import tracked_stills
 
 RNG = np.random.default_rng(0)
 
@@ -124,19 +125,18 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, embedder: FaceEmbedd
 def test_mobilefacenet_knows_a_person_again_and_tells_people_apart(data_folder: Path) -> None:
     """Two clips of GRID s1 against each other (about 0.92), and against other speakers (below 0.37)."""
     from model.data.video import read_video
-    from model.face.landmarks import track_face
 
-    task = data_folder / "weights" / "face_landmarker.task"
     embedder = FaceEmbedder(data_folder / "weights" / "mobilefacenet" / "MobileFaceNet.onnx")
 
-    def embedded(folder: str, clip: int, suffix: str) -> np.ndarray:
+    def pictures(folder: str, clip: int, suffix: str) -> np.ndarray:
         path = sorted((data_folder / folder).glob(f"*{suffix}"))[clip]
-        frames = np.stack(list(read_video(path).frames(10, 50)))[::20]
-        landmarks = track_face(frames, task, stills=True).landmarks
-        return embedder.embed(align_faces(frames, five_points(landmarks)))
+        return np.stack(list(read_video(path).frames(10, 50)))[::20]
 
-    same = [embedded("grid_s1/val", clip, ".mp4") for clip in (0, 20)]
-    others = [embedded("grid_others", clip, ".mpg") for clip in (0, 3, 5)]
+    clips = [pictures("grid_s1/val", clip, ".mp4") for clip in (0, 20)]
+    clips += [pictures("grid_others", clip, ".mpg") for clip in (0, 3, 5)]
+    found = zip(clips, tracked_stills(clips, data_folder), strict=True)
+    faces = [embedder.embed(align_faces(frames, five_points(landmarks))) for frames, landmarks in found]
+    same, others = faces[:2], faces[2:]
     assert (same[0] @ same[1].T).mean() > 0.85
     people = [same[0], *others]
     strangers = [(a @ b.T).max() for i, a in enumerate(people) for b in people[:i]]

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.data.capture import Capture
 from model.evaluation.faces import rotation_errors_deg
 from model.face.arkit_fit import fit_arkit
 from model.face.calibration import calibrate_speaker
@@ -21,16 +20,14 @@ from model.face.temporal_filter import filter_points
 from model.motion.arkit import ARKIT_NAMES, arkit_from_ict
 from model.motion.face_points import LIPS_INNER, LIPS_OUTER
 from model.motion.space import load_motion_space
-from model.training.capture_faces import CaptureFaces, capture_faces
+from model.training.capture_faces import CaptureFaces
 from model.training.capture_pairs import capture_motion
-from model.training.face_analysis import landmark_head
+from tests.support.tracked_faces import tracked_capture
 
 
 @pytest.fixture(scope="module")
 def faces(data_folder: Path) -> CaptureFaces:
-    head = landmark_head(data_folder / "ict_facekit" / "ict_facekit.npz")
-    task = data_folder / "weights" / "face_landmarker.task"
-    return capture_faces(Capture.open(data_folder / "capture"), "sequence", head, task)
+    return tracked_capture(data_folder, "sequence")
 
 
 def test_pose_lips_and_jaw_on_a_rendered_clip(faces: CaptureFaces, data_folder: Path) -> None:
