@@ -55,10 +55,10 @@ def test_noise_stays_within_its_own_error() -> None:
 def test_one_drifting_code_is_the_worst_and_misses_the_goal() -> None:
     motion = np.zeros((20 * 75, 32), np.float32)
     motion[:, :16] = np.tile(LOOP, 20)[:, None]
-    steady = drift_figures(motion, load_motion_space(), period_frames=75)
+    steady = drift_figures(motion[None], load_motion_space(), period_frames=75)
     assert not any(figure.missed for figure in steady.values())
     motion[:, 5] += np.repeat(0.02 * np.arange(20), 75).astype(np.float32)
-    drifting = drift_figures(motion, load_motion_space(), period_frames=75)
+    drifting = drift_figures(motion[None], load_motion_space(), period_frames=75)
     assert drifting["worst_code_mean_drift"].value == pytest.approx(0.38 / motion[:, 5].std(), rel=1e-4)
     assert drifting["worst_code_mean_drift"].missed
 
@@ -120,10 +120,12 @@ def test_heads_sway_each_by_its_own_seed() -> None:
 
 
 def test_a_stream_has_figures_of_all_that_may_drift() -> None:
-    stream = long_stream(made_speech(3.0), small_drive())
-    assert stream.motion.shape == (75, 32) and stream.latent_norm.shape == (75,)
+    stream = long_stream(made_speech(3.0), small_drive(), seeds=(0, 1))
+    assert stream.motion.shape == (2, 75, 32) and stream.latent_norm.shape == (2, 75)
     assert stream.poses_deg.shape[1:] == (75, 3)
     figures = stream_figures(stream, load_motion_space(), period_frames=25)
     signals = ("opening", "width", "worst_code", "latent_norm", "yaw", "pitch", "roll")
     drifts = {f"{signal}_{part}_drift" for signal in signals for part in ("mean", "spread")}
+    alone = long_stream(made_speech(3.0), small_drive(), seeds=(1,))
+    np.testing.assert_allclose(alone.motion[0], stream.motion[1], atol=1e-4)
     assert set(figures) == drifts | {f"boundary_{kind}_ratio" for kind in ("step", "turn", "jerk")}
