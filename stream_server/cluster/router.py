@@ -26,10 +26,12 @@ from ray.serve.request_router import (
 
 __all__ = ["FewestCallsRouter"]
 
-_ANSWER_S = 1.0
-"""How long a replica has to say how many calls it has, and to take one."""
-_SILENCE_S = 5.0
-"""How long a replica that did not answer is not asked while others do: Serve will have found out what is with it."""
+_COUNT_S = 0.5
+"""How long a replica has to say how many calls it has; calls that come back from a dead node wait for it that long."""
+_ARRIVE_S = 1.0
+"""How long the next call waits for the one before to be counted."""
+_SILENCE_S = 2.0
+"""How long a replica that did not answer is not asked while others do: not every call shall wait for it."""
 
 
 class FewestCallsRouter(FIFOMixin, LocalityMixin, MultiplexMixin, RequestRouter):
@@ -43,7 +45,7 @@ class FewestCallsRouter(FIFOMixin, LocalityMixin, MultiplexMixin, RequestRouter)
     """
 
     max_num_routing_tasks_cap = 1
-    queue_len_response_deadline_s = max_queue_len_response_deadline_s = _ANSWER_S
+    queue_len_response_deadline_s = max_queue_len_response_deadline_s = _COUNT_S
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,7 +58,7 @@ class FewestCallsRouter(FIFOMixin, LocalityMixin, MultiplexMixin, RequestRouter)
     ) -> list[list[RunningReplica]]:
         """Replicas that have a place, each a rank of its own; the first one gets the call."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(_ARRIVE_S):
                 await self._arrived.wait()
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # all full, or none answers: ask again a little later
