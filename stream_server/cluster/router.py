@@ -48,7 +48,7 @@ class FewestCallsRouter(FIFOMixin, LocalityMixin, MultiplexMixin, RequestRouter)
     queue_len_response_deadline_s = max_queue_len_response_deadline_s = _COUNT_S
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._arrived = asyncio.Event()
         self._arrived.set()
         self._silent_until_s: dict[ReplicaID, float] = {}

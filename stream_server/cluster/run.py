@@ -80,6 +80,7 @@ def deployment(config: ServerConfig, settings: ClusterSettings) -> Any:
     """The Serve application: replicas of the avatar worker, as many as the calls want."""
     places = config.max_sessions
     as_deployment: Any = serve.deployment
+    router: Any = FewestCallsRouter
     return (
         as_deployment(AvatarWorker)
         .options(
@@ -94,7 +95,7 @@ def deployment(config: ServerConfig, settings: ClusterSettings) -> Any:
                 look_back_period_s=settings.look_back_s,
                 metrics_interval_s=min(2.0, settings.look_back_s),
             ),
-            request_router_config=RequestRouterConfig(request_router_class=FewestCallsRouter),
+            request_router_config=RequestRouterConfig(request_router_class=router),
             graceful_shutdown_timeout_s=settings.drain_s,
             graceful_shutdown_wait_loop_s=1.0,
             health_check_period_s=2.0,
