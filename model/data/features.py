@@ -142,6 +142,18 @@ def count_clips(folder: Path) -> int:
     return read_manifest(folder).samples
 
 
+def clip_speakers(folder: Path) -> list[str]:
+    """The speaker of each clip that `iterate_clips` gives; only this is read of them.
+
+    Raises:
+        DataError: A sample is damaged or foreign.
+    """
+    try:
+        return [str(json.loads(sample.parts[META_PART]).get("speaker", "")) for sample in read_shards(folder)]
+    except (KeyError, json.JSONDecodeError) as error:
+        raise DataError(f"a sample in {folder} is damaged or foreign ({error!r}); prepare the data again") from error
+
+
 def _from_parts(key: str, tensors: dict[str, NDArray[Any]], meta: dict[str, Any]) -> ClipFeatures:
     fx, fy, cx, cy = (float(v) for v in tensors["intrinsics_px"])
     pose = HeadPose(

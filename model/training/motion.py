@@ -25,7 +25,7 @@ from model.training.motion_check import streamed_correlation
 from model.training.motion_data import HearingConfig, held_out_items, train_items
 from model.training.motion_items import MotionItems
 from model.training.motion_loss import LossConfig, MotionLoss
-from model.training.motion_shards import WHOLE, Shard, kept_calibrations
+from model.training.motion_shards import Shard
 from model.training.motion_windows import AugmentConfig, Batch, WindowSource, own_history, perturb
 from model.training.rendered_phase import RenderedPhase
 from model.training.run import Run, RunConfig
@@ -89,12 +89,11 @@ def load_sources(
     vae = MotionVae(vae_file.config)
     vae.load_state_dict(vae_file.tensors)
     vae.eval().requires_grad_(False)
-    shard = Shard.of(distributed)
     with distributed.main_first():
         held_out = held_out_items(grid, speech, cache, hearing)
-        if shard != WHOLE:
-            kept_calibrations(grid / "train", cache)
-    train = train_items(grid, speech, cache, hearing, corpus=voices, coarticulation=coarticulation, shard=shard)
+    train = train_items(
+        grid, speech, cache, hearing, corpus=voices, coarticulation=coarticulation, shard=Shard.of(distributed)
+    )
     return MotionSources(speech, vae, vae_file.content_hash, train, held_out)
 
 

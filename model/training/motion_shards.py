@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from model.data.features import ClipFeatures, count_clips, iterate_clips
+from model.data.features import ClipFeatures, clip_speakers, count_clips, iterate_clips
 from model.data.preparing.folder import PreparedFolder, write_whole
 from model.errors import DataError
 from model.face.calibration import SpeakerCalibration
@@ -29,7 +29,7 @@ from model.motion.space import load_motion_space
 from model.training.distributed import Distributed
 from model.training.motion_targets import calibrate_speakers_of, clip_motion
 
-__all__ = ["WHOLE", "Shard", "clips_with_motion", "kept_calibrations"]
+__all__ = ["WHOLE", "Shard", "clips_with_motion"]
 
 Thing = TypeVar("Thing")
 
@@ -73,22 +73,23 @@ WHOLE = Shard()
 def clips_with_motion(folder: Path, cache: Path, shard: Shard) -> Iterator[tuple[ClipFeatures, NDArray[np.float32]]]:
     """A part's clips with their motion (T, 32), one in memory at a time."""
     shape, space = load_head_shape(), load_motion_space()
-    calibrations = kept_calibrations(folder, cache)
+    calibrations = _kept_calibrations(folder, cache, shard)
     for clip in iterate_clips(folder, shard.block(count_clips(folder))):
         yield clip, clip_motion(clip, calibrations[clip.speaker], shape, space)
 
 
-def kept_calibrations(folder: Path, cache: Path) -> dict[str, SpeakerCalibration]:
-    """Of every speaker of a prepared folder, on all of his clips; made once and kept in `cache`.
+def _kept_calibrations(folder: Path, cache: Path, shard: Shard) -> dict[str, SpeakerCalibration]:
+    """Of the speakers of a part, each on all of his clips, also those of other parts; made once and kept in `cache`.
 
     Raises:
         DataError: There is no clip, or what was kept is damaged.
     """
     shape = load_head_shape()
     words = f"{shape.hash} {sha256_of(PreparedFolder(folder).manifest)}"
-    path = cache / f"speakers-{hashlib.sha256(words.encode()).hexdigest()[:16]}.safetensors"
+    path = cache / f"speakers-{hashlib.sha256(words.encode()).hexdigest()[:16]}{shard.suffix}.safetensors"
     if not path.is_file():
-        made = calibrate_speakers_of(folder, shape)
+        speakers = clip_speakers(folder)
+        made = calibrate_speakers_of(folder, shape, only={speakers[place] for place in shard.block(len(speakers))})
         if not made:
             raise DataError(f"no prepared clips in {folder}")
         neutral = {f"neutral.{speaker}": one.neutral for speaker, one in made.items()}
@@ -99,5 +100,5 @@ def kept_calibrations(folder: Path, cache: Path) -> dict[str, SpeakerCalibration
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} holds no calibrations ({error!r}): delete it, it is made anew") from error
-    speakers = [name.removeprefix("gain.") for name in arrays if name.startswith("gain.")]
-    return {one: SpeakerCalibration(arrays[f"neutral.{one}"], float(arrays[f"gain.{one}"][0])) for one in speakers}
+    names = [name.removeprefix("gain.") for name in arrays if name.startswith("gain.")]
+    return {one: SpeakerCalibration(arrays[f"neutral.{one}"], float(arrays[f"gain.{one}"][0])) for one in names}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.features import ClipFeatures, iterate_clips, load_clips
+from model.data.features import ClipFeatures, clip_speakers, iterate_clips, load_clips
 from model.face.calibration import SpeakerCalibration, calibrate_speaker
 from model.face.head_shape import HeadShape, load_head_shape
 from model.motion.space import MotionSpace, load_motion_space
@@ -42,11 +42,15 @@ def calibrate_speakers_of(
     folder: Path, shape: HeadShape, *, only: Collection[str] | None = None
 ) -> dict[str, SpeakerCalibration]:
     """The same of a prepared folder's speakers, or of some: with a speaker's points in memory until his last clip."""
-    last = {clip.speaker: place for place, clip in enumerate(iterate_clips(folder))}
+    speakers = clip_speakers(folder)
+    last = {speaker: place for place, speaker in enumerate(speakers) if only is None or speaker in only}
+    if not last:
+        return {}
+    within = range(min(map(speakers.index, last)), max(last.values()) + 1)
     points = defaultdict(list)
     calibrations = {}
-    for place, clip in enumerate(iterate_clips(folder)):
-        if only is not None and clip.speaker not in only:
+    for place, clip in zip(within, iterate_clips(folder, within), strict=True):
+        if clip.speaker not in last:
             continue
         points[clip.speaker].append(clip.points(shape))
         if place == last[clip.speaker]:
