@@ -40,7 +40,7 @@ from tests.stream_server.server_process import FAKE, ServerProcess
 
 CALLS = 4
 PATCHES = 20
-ROUNDS = 8
+ROUNDS = 10
 COMMON = ("--no-standby", "--size", "128", "--max-sessions", str(CALLS))
 
 
@@ -90,16 +90,17 @@ class Bench:
         await close(callers)
 
     async def placement(self, server: ServerProcess) -> None:
-        """How far four calls are from two on each node: one after the other on an empty cluster, right after four
-        others have hung up, and all at once."""
+        """How far four calls are from two on each node: one after the other on an empty cluster, by both ingresses in
+        turn and by one, right after four others have hung up, and all at once, again by both and by one."""
         urls = ingresses(server)
-        for name in ("one_by_one", "after_hang_ups", "at_once"):
+        for name in ("one_by_one", "one_ingress", "after_hang_ups", "at_once", "at_once_one_ingress"):
             uneven, worst = 0, 0
             for turn in range(ROUNDS):
                 if name != "after_hang_ups":
                     await until_ready(urls[0], sessions=0)
-                callers = [self.caller(urls[(number + turn) % 2]) for number in range(CALLS)]
-                await self._begin(callers, at_once=name == "at_once")
+                step = 0 if name.endswith("one_ingress") else 1
+                callers = [self.caller(urls[(number * step + turn) % 2]) for number in range(CALLS)]
+                await self._begin(callers, at_once=name.startswith("at_once"))
                 placed = Counter(node_of(one.session) for one in callers)
                 uneven += max(placed.values()) > CALLS // 2
                 worst = max(worst, *placed.values())

@@ -20,7 +20,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from model.data.clip_types import Sample, Word
-from model.data.preparing import read_shards
+from model.data.preparing import read_manifest, read_shards
 from model.errors import DataError
 from model.face.canonical import canonical_points
 from model.face.head_pose import HeadPose, Intrinsics
@@ -129,12 +129,29 @@ def load_clips(folder: Path) -> list[ClipFeatures]:
     return clips
 
 
-def iterate_clips(folder: Path) -> Iterator[ClipFeatures]:
-    """Clips one after another, as they lie in the shards."""
+def iterate_clips(folder: Path, within: range | None = None) -> Iterator[ClipFeatures]:
+    """Clips one after another, as they lie in the shards; `within`: those at these positions."""
     if not folder.is_dir() or not any(folder.glob("shard-*.tar")):
         raise DataError(f"no prepared clips in {folder}; run: nerf-lipsync prepare grid SRC --out {folder}")
-    for sample in read_shards(folder):
+    for sample in read_shards(folder, within=within):
         yield from_sample(sample)
+
+
+def count_clips(folder: Path) -> int:
+    """How many `iterate_clips` gives, by the manifest."""
+    return read_manifest(folder).samples
+
+
+def clip_speakers(folder: Path) -> list[str]:
+    """The speaker of each clip that `iterate_clips` gives; only this is read of them.
+
+    Raises:
+        DataError: A sample is damaged or foreign.
+    """
+    try:
+        return [str(json.loads(sample.parts[META_PART]).get("speaker", "")) for sample in read_shards(folder)]
+    except (KeyError, json.JSONDecodeError) as error:
+        raise DataError(f"a sample in {folder} is damaged or foreign ({error!r}); prepare the data again") from error
 
 
 def _from_parts(key: str, tensors: dict[str, NDArray[Any]], meta: dict[str, Any]) -> ClipFeatures:

@@ -24,7 +24,7 @@ from model.errors import ConfigError
 __all__ = ["ALONE", "Distributed"]
 
 TIMEOUT_S = 1800.0
-"""As long as one process may work by itself (the first makes the feature cache) while the others wait."""
+"""As long as one process may work by itself (the first hears held-out clips), or be later than the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

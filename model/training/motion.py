@@ -25,6 +25,7 @@ from model.training.motion_check import streamed_correlation
 from model.training.motion_data import HearingConfig, held_out_items, train_items
 from model.training.motion_items import MotionItems
 from model.training.motion_loss import LossConfig, MotionLoss
+from model.training.motion_shards import Shard
 from model.training.motion_windows import AugmentConfig, Batch, WindowSource, own_history, perturb
 from model.training.rendered_phase import RenderedPhase
 from model.training.run import Run, RunConfig
@@ -79,15 +80,21 @@ def load_sources(
     *,
     coarticulation: Path | None = None,
     whisper: Path | None = None,
+    distributed: Distributed = ALONE,
 ) -> MotionSources:
-    """Load the models, and hear what is to be learned (or read it back from `cache`)."""
+    """Load the models, and hear what is to be learned (or read it back from `cache`): of several processes each its
+    own shard, and all the held-out clips."""
     speech = load_speech(speech_path, whisper=whisper)
     vae_file = load_checkpoint(vae_path, kind="motion-vae", config_cls=VaeConfig)
     vae = MotionVae(vae_file.config)
     vae.load_state_dict(vae_file.tensors)
     vae.eval().requires_grad_(False)
-    train = train_items(grid, speech, cache, hearing, corpus=voices, coarticulation=coarticulation)
-    return MotionSources(speech, vae, vae_file.content_hash, train, held_out_items(grid, speech, cache, hearing))
+    with distributed.main_first():
+        held_out = held_out_items(grid, speech, cache, hearing)
+    train = train_items(
+        grid, speech, cache, hearing, corpus=voices, coarticulation=coarticulation, shard=Shard.of(distributed)
+    )
+    return MotionSources(speech, vae, vae_file.content_hash, train, held_out)
 
 
 def train_motion(

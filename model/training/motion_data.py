@@ -35,6 +35,7 @@ from model.speech.speech_file import LoadedSpeech
 from model.speech.speech_model import COLUMNS_PER_FRAME, FEATURE_SIZE, SpeechModel
 from model.training.coarticulation import load_coarticulation
 from model.training.motion_items import MotionItems, join_items
+from model.training.motion_shards import WHOLE, Shard, clips_with_motion
 from model.training.motion_targets import load_motion
 from model.training.speech_data import augment, normalise_batch
 
@@ -73,25 +74,29 @@ def train_items(
     *,
     corpus: Path | None = None,
     coarticulation: Path | None = None,
+    shard: Shard = WHOLE,
 ) -> dict[str, MotionItems]:
-    """Items by group, heard once and kept in `folder`. Without a corpus there is `filmed` alone.
+    """A shard's items by group, heard once and kept in `folder`. Without a corpus there is `filmed` alone.
 
     Raises:
         DataError: The clips, the corpus or its motion are missing.
     """
     hear = Heard(speech.model, config)
-    makers: dict[str, Callable[[], Iterator[Hearing]]] = {"filmed": lambda: _filmed(grid / "train", config)}
+    makers: dict[str, Callable[[], Iterator[Hearing]]] = {
+        "filmed": lambda: _filmed(grid / "train", folder, config, shard)
+    }
     if corpus is not None:
-        makers["voices"] = lambda: _voices(grid / "train", corpus, config)
-        makers["noise"] = lambda: _noise(corpus, config)
+        makers["voices"] = lambda: _voices(grid / "train", folder, corpus, config, shard)
+        makers["noise"] = lambda: _noise(corpus, config, shard)
     if corpus is not None and coarticulation is not None:
-        makers["spoken"] = lambda: _spoken(corpus, coarticulation, config)
+        makers["spoken"] = lambda: _spoken(corpus, coarticulation, config, shard)
     made_of = {"filmed": [_manifest(grid / "train")]}
     if corpus is not None:
         made_of |= {"voices": [*made_of["filmed"], corpus / MANIFEST], "noise": [corpus / MANIFEST]}
         made_of["spoken"] = [corpus / MANIFEST, *([coarticulation] if coarticulation else [])]
     return {
-        name: _cached(_cache(folder, name, speech, config, made_of[name]), make, hear) for name, make in makers.items()
+        name: _cached(_cache(folder, name, speech, config, made_of[name], shard), make, hear)
+        for name, make in makers.items()
     }
 
 
@@ -180,44 +185,47 @@ def stream_features(
     return committed, edge
 
 
-def _filmed(folder: Path, config: HearingConfig) -> Iterator[Hearing]:
-    motion = load_motion(folder)
-    for clip in load_clips(folder):
+def _filmed(folder: Path, cache: Path, config: HearingConfig, shard: Shard) -> Iterator[Hearing]:
+    for clip, motion in clips_with_motion(folder, cache, shard):
         for phase in range(config.hop_frames):
-            yield Hearing(clip.sound, motion[clip.key], phase, flow=(clip.mouth_flow, clip.mouth_flow_confidence))
+            yield Hearing(clip.sound, motion, phase, flow=(clip.mouth_flow, clip.mouth_flow_confidence))
 
 
-def _voices(folder: Path, corpus: Path, config: HearingConfig) -> Iterator[Hearing]:
+def _voices(folder: Path, cache: Path, corpus: Path, config: HearingConfig, shard: Shard) -> Iterator[Hearing]:
     """Every further sound of a filmed clip in the corpus, at alternating phases, half of them coloured."""
-    motion = load_motion(folder)
-    clips = {c.key: c for c in load_clips(folder)}
+    own = {
+        clip.key: (motion, (clip.mouth_flow, clip.mouth_flow_confidence))
+        for clip, motion in clips_with_motion(folder, cache, shard)
+    }
     seen: set[str] = set()
     for index, item in enumerate(i for i in read_corpus(corpus) if i.info.kind == "filmed"):
         if item.info.key not in seen:
             seen.add(item.info.key)  # the first is the clip as recorded
             continue
-        clip = clips[item.info.key]
+        if shard != WHOLE and item.info.key not in own:
+            continue
+        motion, flow = own[item.info.key]
         rng = np.random.default_rng((config.seed, index))
         yield Hearing(
             item.sound,
-            motion[clip.key],
+            motion,
             index % config.hop_frames,
-            flow=(clip.mouth_flow, clip.mouth_flow_confidence),
+            flow=flow,
             coloured=rng if rng.random() < 0.5 else None,
         )
 
 
-def _spoken(corpus: Path, coarticulation: Path, config: HearingConfig) -> Iterator[Hearing]:
+def _spoken(corpus: Path, coarticulation: Path, config: HearingConfig, shard: Shard) -> Iterator[Hearing]:
     """Speech in many languages, each voice and language as often as the corpus has it."""
     mouth = load_coarticulation(coarticulation)
-    for index, item in enumerate(_some(corpus, "spoken", config.spoken_minutes)):
+    for index, item in shard.every(enumerate(_some(corpus, "spoken", config.spoken_minutes))):
         frames = len(item.phonemes) // COLUMNS_PER_FRAME
         labels = item.phonemes[: frames * COLUMNS_PER_FRAME].astype(np.int64)
         yield Hearing(item.sound, mouth.motion(labels), index % config.hop_frames, style="co-articulated")
 
 
-def _noise(corpus: Path, config: HearingConfig) -> Iterator[Hearing]:
-    for index, item in enumerate(_some(corpus, "noise", config.noise_minutes)):
+def _noise(corpus: Path, config: HearingConfig, shard: Shard) -> Iterator[Hearing]:
+    for index, item in shard.every(enumerate(_some(corpus, "noise", config.noise_minutes))):
         frames = len(item.phonemes) // COLUMNS_PER_FRAME
         yield Hearing(item.sound, np.zeros((frames, MOTION_SIZE), np.float32), index % config.hop_frames)
 
@@ -237,10 +245,17 @@ def _manifest(prepared: Path) -> Path:
     return PreparedFolder(prepared).manifest
 
 
-def _cache(folder: Path, name: str, speech: LoadedSpeech, config: HearingConfig, made_of: Sequence[Path]) -> Path:
+def _cache(
+    folder: Path,
+    name: str,
+    speech: LoadedSpeech,
+    config: HearingConfig,
+    made_of: Sequence[Path],
+    shard: Shard = WHOLE,
+) -> Path:
     """Where what was heard is kept: the name changes with the encoder, the config and the files it was made of."""
     words = [speech.content_hash, config_to_json(config), *(sha256_of(path) for path in made_of if path.is_file())]
-    return folder / f"{name}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]}.safetensors"
+    return folder / f"{name}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]}{shard.suffix}.safetensors"
 
 
 def _cached(path: Path, make: Callable[[], Iterator[Hearing]], hear: Heard) -> MotionItems:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.features import ClipFeatures, load_clips
+from model.data.features import ClipFeatures, clip_speakers, iterate_clips, load_clips
 from model.face.calibration import SpeakerCalibration, calibrate_speaker
 from model.face.head_shape import HeadShape, load_head_shape
 from model.motion.space import MotionSpace, load_motion_space
@@ -26,7 +26,7 @@ def load_motion(folder: Path, *, neutral_from: Path | None = None) -> dict[str, 
     clips = load_clips(folder)
     calibrations = calibrate_speakers(clips, shape)
     if source != folder:
-        calibrations |= calibrate_speakers(load_clips(source), shape)
+        calibrations |= calibrate_speakers_of(source, shape, only={c.speaker for c in clips})
     return {c.key: clip_motion(c, calibrations[c.speaker], shape, space) for c in clips}
 
 
@@ -36,6 +36,26 @@ def calibrate_speakers(clips: Sequence[ClipFeatures], shape: HeadShape) -> dict[
     for clip in clips:
         points[clip.speaker].append(clip.points(shape))
     return {speaker: calibrate_speaker(np.concatenate(parts)) for speaker, parts in points.items()}
+
+
+def calibrate_speakers_of(
+    folder: Path, shape: HeadShape, *, only: Collection[str] | None = None
+) -> dict[str, SpeakerCalibration]:
+    """The same of a prepared folder's speakers, or of some: with a speaker's points in memory until his last clip."""
+    speakers = clip_speakers(folder)
+    last = {speaker: place for place, speaker in enumerate(speakers) if only is None or speaker in only}
+    if not last:
+        return {}
+    within = range(min(map(speakers.index, last)), max(last.values()) + 1)
+    points = defaultdict(list)
+    calibrations = {}
+    for place, clip in zip(within, iterate_clips(folder, within), strict=True):
+        if clip.speaker not in last:
+            continue
+        points[clip.speaker].append(clip.points(shape))
+        if place == last[clip.speaker]:
+            calibrations[clip.speaker] = calibrate_speaker(np.concatenate(points.pop(clip.speaker)))
+    return calibrations
 
 
 def clip_motion(

@@ -94,7 +94,7 @@ class AvatarWorker:
 
     @serve.multiplexed(max_num_models_per_replica=_AVATARS)
     async def _remember(self, avatar_id: str) -> str:
-        """Serve sends the next call with this avatar here, where the engine has it in memory."""
+        """Serve tells the routers that the engine here has this avatar in memory."""
         return avatar_id
 
     async def _idlest(self) -> int:

@@ -34,13 +34,6 @@ __all__ = ["NodeAgent", "digest", "ensure_agent"]
 log = logging.getLogger(__name__)
 
 _FRONT: Role = "front"
-_ROUTER = {
-    "RAY_SERVE_QUEUE_LENGTH_CACHE_TIMEOUT_S": "0",
-    "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "1",
-    "RAY_SERVE_MAX_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "2",
-}
-"""Serve's router in this process asks replicas how full they are, each time, and has patience: calls are rare and long,
-and other nodes' routers fill the same replicas."""
 
 
 class NodeAgent:
@@ -110,7 +103,6 @@ def ensure_agent(node_id: str, config_json: str) -> Any:
             get_if_exists=True,
             lifetime="detached",
             num_cpus=0,
-            runtime_env={"env_vars": _ROUTER},
             max_concurrency=1000,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         )

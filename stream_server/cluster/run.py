@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.exceptions import GetTimeoutError, RayError
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.schema import ApplicationStatus
 
 from stream_server.avatar_folders import Catalogue
@@ -23,6 +23,7 @@ from stream_server.cluster.agents import find_agent, nodes_with_agents
 from stream_server.cluster.avatar_worker import AvatarWorker
 from stream_server.cluster.names import NAMESPACE
 from stream_server.cluster.node_agent import digest, ensure_agent
+from stream_server.cluster.router import FewestCallsRouter
 from stream_server.cluster.settings import ClusterSettings, check_for_cluster
 from stream_server.cluster.view import APP
 from stream_server.config import ServerConfig
@@ -79,6 +80,7 @@ def deployment(config: ServerConfig, settings: ClusterSettings) -> Any:
     """The Serve application: replicas of the avatar worker, as many as the calls want."""
     places = config.max_sessions
     as_deployment: Any = serve.deployment
+    router: Any = FewestCallsRouter
     return (
         as_deployment(AvatarWorker)
         .options(
@@ -93,6 +95,7 @@ def deployment(config: ServerConfig, settings: ClusterSettings) -> Any:
                 look_back_period_s=settings.look_back_s,
                 metrics_interval_s=min(2.0, settings.look_back_s),
             ),
+            request_router_config=RequestRouterConfig(request_router_class=router),
             graceful_shutdown_timeout_s=settings.drain_s,
             graceful_shutdown_wait_loop_s=1.0,
             health_check_period_s=2.0,

@@ -109,7 +109,7 @@ class RayView:
         return no_session(str(request.get("id", ""))) if agent is None else _Line(agent, home, request, call)
 
     def _handle(self, options: Mapping[str, Any]) -> Any:
-        """Calls with another avatar than the first, which all replicas have, go where that avatar is if it can be."""
+        """With another avatar than the first, which all replicas have, it is said: see `router`."""
         avatar = str(options["avatar"])
         affinity = "" if avatar == self._first_avatar else avatar
         return serve.get_app_handle(APP).options(stream=True, multiplexed_model_id=affinity)

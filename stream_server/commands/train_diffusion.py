@@ -14,6 +14,7 @@ import typer
 from stream_server.commands.encoder import Whisper, whisper_path
 
 if TYPE_CHECKING:
+    from model.training.distributed import Distributed
     from model.training.motion import MotionSources, MotionTrainConfig
     from model.training.motion_data import HearingConfig
     from model.training.rendered_phase import RenderedPhase
@@ -57,8 +58,7 @@ def motion(
     settings = load_toml(MotionTrainConfig, config) if config else motion_preset(preset)
     name = "motion_teacher" if settings.model.process == "flow" else "motion"
     with Distributed.from_environment(os.environ) as processes:
-        with processes.main_first():
-            sources = _sources(grid, corpus, out, heard, settings.hearing, whisper)
+        sources = _sources(grid, corpus, out, heard, settings.hearing, whisper, processes)
         shown = _rendered(grid, sources, settings, rendered_critic, face_network)
         done = train_motion(sources, out / f"{name}.safetensors", settings, runs, distributed=processes, rendered=shown)
         if processes.is_main:
@@ -88,8 +88,7 @@ def distill(
     settings = load_toml(DistillConfig, config) if config else DistillConfig()
     files = (out / "motion_teacher.safetensors", out / "motion.safetensors")
     with Distributed.from_environment(os.environ) as processes:
-        with processes.main_first():
-            sources = _sources(grid, corpus, out, heard, HearingConfig(), whisper)
+        sources = _sources(grid, corpus, out, heard, HearingConfig(), whisper, processes)
         done = train_distill(sources, *files, settings, runs, start_from=start_from, distributed=processes)
         if processes.is_main:
             typer.echo(done)
@@ -125,7 +124,13 @@ def ablation(
 
 
 def _sources(
-    grid: Path, corpus: Path, out: Path, heard: Path, hearing: HearingConfig, whisper: str | None
+    grid: Path,
+    corpus: Path,
+    out: Path,
+    heard: Path,
+    hearing: HearingConfig,
+    whisper: str | None,
+    processes: Distributed,
 ) -> MotionSources:
     from model.training.motion import load_sources
 
@@ -138,6 +143,7 @@ def _sources(
         hearing,
         coarticulation=out / "coarticulation.safetensors",
         whisper=whisper_path(whisper),
+        distributed=processes,
     )
 
 

@@ -81,25 +81,31 @@ def finished_shard(folder: Path, shard: int) -> ShardRecord | None:
     return record
 
 
-def read_shards(folder: Path, *, verify: bool = False) -> Iterator[Sample]:
+def read_shards(folder: Path, *, verify: bool = False, within: range | None = None) -> Iterator[Sample]:
     """Every sample of a prepared folder, in key order, one in memory at a time.
 
     Args:
         folder: What `prepare` wrote.
         verify: Also hash each shard before it is read; sizes are always checked.
+        within: Positions of the samples that are wanted; shards without any are not opened.
 
     Raises:
         DataError: The folder is not complete, or a shard is missing, truncated or damaged.
     """
+    first = 0
     for entry in read_manifest(folder).shards:
-        path = folder / entry.name
+        path, begin = folder / entry.name, first
+        first += entry.samples
+        if within is not None and not (begin < within.stop and within.start < first):
+            continue
         _check_size(path, entry.bytes, remedy="copy the folder again, or prepare it again")
         if verify:
             _check_hash(path, entry)
         count = 0
         for sample in _samples(path):
+            if within is None or begin + count in within:
+                yield sample
             count += 1
-            yield sample
         if count != entry.samples:
             raise DataError(f"{path} is damaged: holds {count} samples, the manifest says {entry.samples}")
 
