@@ -2,21 +2,23 @@
 // looks only at where it means to show the picture, not at where it does, and lets go of a picture that it held back long
 // after its sound needs it no more (see docs/reliability.md). Browsers that do not tell when they play what are left alone.
 
-/** Sound this much after its picture is the middle of what nobody notices: 45 ms before to 125 ms after (ITU-R BT.1359). */
-export const AIM_MS = 25;
-const BAND_MS = 10; // left alone
+/** Sound this much after its picture. Nobody notices 45 ms before to 125 ms after (ITU-R BT.1359), but from 30 ms on
+ * Chromium itself would hold the picture, and would not let go in time. */
+export const AIM_MS = 12;
+const BAND_MS = 8; // left alone
 const LOOK_MS = 500;
-const STEP_MS = 40; // browsers move the picture by 100 ms a second
-const MOST_MS = 400;
+const MOST_MS = 1000;
 const ABSURD_MS = 2000; // no estimate yet, or a tab that slept
+const HANDED_ON_MS = 10; // a picture leaves the buffer so much before it is shown (libwebrtc's render delay)
 
 /**
  * @typedef {object} Playing
  * @property {number} aheadMs picture before sound, where they are played
- * @property {number} targetMs what the browser's video buffer aims at
+ * @property {number} waitedMs of late, a picture in the browser's buffer
+ * @property {number} targetMs of late, what that buffer aimed at
  */
 
-/** How long the picture is held back at least, from two looks in a row that agree. */
+/** How long the picture is held back at least, by two looks in a row that agree. */
 export class Hold {
   constructor() {
     this.ms = 0;
@@ -25,18 +27,16 @@ export class Hold {
 
   /** @param {Playing | null} playing null: not known @returns {boolean} whether `ms` is another now */
   look(playing) {
-    const before = this.last;
+    const { last } = this;
     const known = playing !== null && Math.abs(playing.aheadMs) < ABSURD_MS;
-    this.last = known ? playing.aheadMs - AIM_MS : null;
-    if (!known || before === null || this.last === null || before * this.last <= 0) return false;
-    const least = Math.sign(before) * Math.min(Math.abs(before), Math.abs(this.last));
-    if (Math.abs(least) < BAND_MS) return false;
-    const from = least > 0 ? Math.max(this.ms, playing.targetMs) : this.ms;
-    const next = Math.round(Math.min(MOST_MS, Math.max(0, from + Math.min(STEP_MS, Math.max(-STEP_MS, least)))));
-    if (next === this.ms) return false;
-    this.ms = next;
-    this.last = null; // what is seen next is of before the move
-    return true;
+    this.last = known ? playing.waitedMs + HANDED_ON_MS + playing.aheadMs - AIM_MS : null;
+    if (!known || last === null || this.last === null) return false;
+    const before = this.ms;
+    const least = Math.min(last, this.last);
+    const most = Math.max(last, this.last);
+    if (least > Math.max(before, playing.targetMs) + BAND_MS) this.ms = Math.round(Math.min(least, MOST_MS));
+    else if (most < before - BAND_MS) this.ms = Math.round(Math.max(most, 0));
+    return this.ms !== before;
   }
 }
 
@@ -46,6 +46,7 @@ export class LipSync {
   constructor(connection) {
     this.connection = connection;
     this.hold = new Hold();
+    /** @type {number | null} */ this.aheadMs = null; // by the last look
     this.timer = 0;
     /** @type {{video: any, audio: any}} */ this.last = { video: {}, audio: {} };
   }
@@ -63,7 +64,9 @@ export class LipSync {
   async #look() {
     const receiver = this.connection.getReceivers().find((one) => one.track.kind === "video");
     if (!receiver || !("jitterBufferTarget" in receiver)) return this.stop();
-    if (this.hold.look(await this.#playing())) receiver.jitterBufferTarget = this.hold.ms;
+    const playing = await this.#playing();
+    this.aheadMs = playing?.aheadMs ?? null;
+    if (this.hold.look(playing)) receiver.jitterBufferTarget = this.hold.ms;
   }
 
   /** @returns {Promise<Playing | null>} */
@@ -79,6 +82,7 @@ export class LipSync {
     if (!(frames > 0 && samples > 0 && now.video.estimatedPlayoutTimestamp && now.audio.estimatedPlayoutTimestamp)) return null;
     return {
       aheadMs: now.video.estimatedPlayoutTimestamp - now.audio.estimatedPlayoutTimestamp,
+      waitedMs: (1000 * (now.video.jitterBufferDelay - video.jitterBufferDelay)) / frames,
       targetMs: (1000 * (now.video.jitterBufferTargetDelay - video.jitterBufferTargetDelay)) / frames,
     };
   }

@@ -115,9 +115,9 @@ class _Rung:
 class Feed(Listener):
     """Encodes while someone watches, in each codec that someone takes. `fps` and `bitrate_bps` are of the full rung.
 
-    Pictures are stamped with when their turn came, not with their index: browsers fit one line through all that ever came,
-    stamps against arrivals, and would show every picture too late, for minutes, once the playout delay has fallen. Sound
-    is stamped with its position, as its decoder counts samples; the sender reports tell which belong together.
+    Pictures are stamped with when their turn came, not with their index: browsers fit one line through all that ever
+    came, stamps against arrivals, and would show each picture too late, for minutes, once the playout delay has fallen.
+    Sound is stamped with its position, as its decoder counts samples; sender reports tell which belong together.
     """
 
     def __init__(self, encoders: EncoderChoice, *, fps: int, bitrate_bps: int) -> None:
