@@ -4,7 +4,7 @@
 
 /** Sound this much after its picture. Nobody notices 45 ms before to 125 ms after (ITU-R BT.1359), but from 30 ms on
  * Chromium itself would hold the picture, and would not let go in time. */
-export const AIM_MS = 12;
+export const AIM_MS = 18;
 const BAND_MS = 8; // left alone
 const LOOK_MS = 500;
 const MOST_MS = 1000;
