@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from stream_server.media.encoder_trial import try_encoder
 from tests.browser import page
 from tests.browser.chromium import Chromium
 from tests.stream_server.server_process import ServerProcess
