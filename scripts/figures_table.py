@@ -143,8 +143,10 @@ def _promises(results: dict[str, Results]) -> str:
     parts = []
     if "faults" in results:
         faults = results["faults"]
-        tables = (fault_table(faults), process_fault_table(faults), browser_fault_table(faults))
+        tables = (fault_table(faults), process_fault_table(faults))
         parts += ["\n".join(table) for table in tables if table] + [_about(faults)]
+    if "faults_browser" in results:
+        parts += ["\n".join(browser_fault_table(results["faults_browser"])), _about(results["faults_browser"])]
     for name in ("soak", "virtual_day"):
         if name in results:
             parts += ["\n".join(_promised(results[name])), _about(results[name])]

@@ -2,6 +2,7 @@
 
 import { AdviceError, getJson, postJson, request } from "./api.js";
 import { decode } from "./events.js";
+import { LipSync } from "./lipsync.js";
 
 const GATHERING_MS = 1500;
 const CONNECTING_MS = 15000;
@@ -30,6 +31,7 @@ export class AvatarPeer {
     this.handlers = handlers;
     this.relayed = servers.length > 0;
     this.connection = new RTCPeerConnection({ iceServers: servers, bundlePolicy: "max-bundle" });
+    this.lipSync = new LipSync(this.connection);
     this.media = new MediaStream();
     this.channel = this.connection.createDataChannel("events", { ordered: true });
     /** @type {Session | null} */ this.session = null;
@@ -64,6 +66,7 @@ export class AvatarPeer {
     if (this.closed) return this.#forget();
     await connection.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     await this.#connected();
+    this.lipSync.start();
     if (answer.ingresses) this.#listenForHeartbeat();
     connection.addEventListener("connectionstatechange", () => this.#watch());
     this.#watch();
@@ -98,6 +101,7 @@ export class AvatarPeer {
   /** Hear no more of it. It stays open: a server that hears it close ends the session, before another can take over. */
   leave() {
     this.closed = true;
+    this.lipSync.stop();
     clearTimeout(this.timer);
     clearInterval(this.heartbeat);
   }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,13 @@ BROWSER_FAULTS = ("loss_1", "loss_5", "loss_10", "gap", "jitter")
 MOST_BROWSER_MS = 250.0
 """A browser's buffer may add so much to a freeze that the network alone makes."""
 MOST_BROWSER_SHIFT_MS = 40.0
+LEAST_BROWSER_OFFSET_MS, MOST_BROWSER_OFFSET_MS = -45.0, 125.0
+"""Sound after its picture (negative: before it) that nobody notices: detectability of ITU-R BT.1359."""
 
+_COLUMNS = (
+    *("longest_freeze", "longest_freeze_before", "longest_without_new_frame"),
+    *("av_shift", "sound_least_after_picture", "sound_most_after_picture"),
+)
 _SCRIPTS = Path(__file__).parent / "browser"
 _SETTLE_S = 4.0
 
@@ -63,6 +69,7 @@ async def run_browser_fault(
             counts = relay.impair(Impairment())
             await asyncio.sleep(phases.recovery_s + phases.after_s)
             raw = await asyncio.to_thread(browser.evaluate, "relayWatch()")
+            await asyncio.to_thread(browser.evaluate, "document.getElementById('stop').click()")  # frees its place
         finally:
             await asyncio.to_thread(browser.close)
     except (RuntimeError, TimeoutError) as error:
@@ -111,19 +118,25 @@ def judge_browser(
     )
 
 
-def browser_fault_figures(found: Mapping[str, FaultMeasures]) -> dict[str, Figure]:
-    """Figures `browser.FAULT.name`."""
+def browser_fault_figures(found: Mapping[str, Sequence[FaultMeasures]]) -> dict[str, Figure]:
+    """Figures `browser.FAULT.name`, each the worst of that fault's calls."""
     figures: dict[str, Figure] = {}
-    for name, measured in found.items():
-        promise = FAULTS[name].most_freeze_ms + MOST_BROWSER_MS
-        shift = measured.shift_ms
-        figures |= {
-            f"browser.{name}.longest_freeze": Figure(value=measured.freeze_ms, unit="ms", goal=promise, better="lower"),
-            f"browser.{name}.longest_freeze_before": Figure(value=measured.freeze_before_ms, unit="ms", better="lower"),
-            f"browser.{name}.longest_without_new_frame": Figure(value=measured.still_ms, unit="ms", better="lower"),
-            f"browser.{name}.av_shift": Figure(value=shift, unit="ms", goal=MOST_BROWSER_SHIFT_MS, better="lower"),
-            f"browser.{name}.fps": Figure(value=measured.fps, unit="fps", better="higher"),
+    for name, calls in found.items():
+
+        def most(of: str, goal: float | None = None, *, calls: Sequence[FaultMeasures] = calls) -> Figure:
+            return Figure(value=max(getattr(call, of) for call in calls), unit="ms", goal=goal, better="lower")
+
+        least = min(call.av_least_ms for call in calls)
+        made = {
+            "longest_freeze": most("freeze_ms", FAULTS[name].most_freeze_ms + MOST_BROWSER_MS),
+            "longest_freeze_before": most("freeze_before_ms"),
+            "longest_without_new_frame": most("still_ms"),
+            "av_shift": most("shift_ms", MOST_BROWSER_SHIFT_MS),
+            "sound_least_after_picture": Figure(value=least, unit="ms", goal=LEAST_BROWSER_OFFSET_MS, better="higher"),
+            "sound_most_after_picture": most("av_most_ms", MOST_BROWSER_OFFSET_MS),
+            "fps": Figure(value=min(call.fps for call in calls), unit="fps", better="higher"),
         }
+        figures |= {f"browser.{name}.{figure}": value for figure, value in made.items()}
     return figures
 
 
@@ -133,16 +146,15 @@ def browser_fault_table(results: Results) -> list[str]:
     for name in BROWSER_FAULTS:
         if f"browser.{name}.longest_freeze" not in results.figures:
             continue
-        freeze, calm, still, shift = (
-            results.figures[f"browser.{name}.{figure}"]
-            for figure in ("longest_freeze", "longest_freeze_before", "longest_without_new_frame", "av_shift")
-        )
+        freeze, calm, still, shift, least, most = (results.figures[f"browser.{name}.{figure}"] for figure in _COLUMNS)
+        missed = " **missed**" if least.missed or most.missed else ""
         rows.append(
             f"| {FAULTS[name].title} | {freeze.goal:.0f} ms | {marked(freeze)} | {calm.value:.0f} ms | "
-            f"{still.value:.0f} ms | {shift.goal:.0f} ms | {marked(shift, 1)} |"
+            f"{still.value:.0f} ms | {shift.goal:.0f} ms | {marked(shift)} | {least.goal:.0f} to {most.goal:.0f} ms | "
+            f"{least.value:.0f} to {most.value:.0f} ms{missed} |"
         )
     head = (
         "| network, seen in Chromium | freeze, promised | measured | calm | no new frame | A/V shift, promised | "
-        "measured |"
+        "measured | sound after picture, promised | measured |"
     )
-    return [head, "|---|---|---|---|---|---|---|", *rows] if rows else []
+    return [head, "|---|---|---|---|---|---|---|---|---|", *rows] if rows else []

@@ -97,7 +97,8 @@ class Phases:
 @dataclass(frozen=True, slots=True)
 class FaultMeasures:
     """Freezes are the longest times without a frame, stills those without a *new* one: a late model repeats its last.
-    A/V offsets are medians by arrival; latencies are None where nobody knows when a frame was spoken. All in ms.
+    A/V offsets are medians, by arrival or as played, `av_least_ms` and `av_most_ms` the extremes of running medians of
+    three after the fault; latencies are None where nobody knows when a frame was spoken. All in ms.
     """
 
     freeze_before_ms: float
@@ -107,6 +108,8 @@ class FaultMeasures:
     fps: float
     av_before_ms: float
     av_after_ms: float
+    av_least_ms: float
+    av_most_ms: float
     latency_before_ms: float | None
     latency_after_ms: float | None
     to_server: Counts
@@ -242,6 +245,7 @@ def judge_moments(
     if not len(before) or not len(after):
         raise BenchError("sound and picture cannot be compared before and after the fault")
     bad_until_s = phases.bad_s + _TAIL_S
+    running = np.median(np.lib.stride_tricks.sliding_window_view(after, min(3, len(after))), axis=1)
     return FaultMeasures(
         freeze_before_ms=_longest_ms(came_s, float("-inf"), 0.0),
         freeze_ms=_longest_ms(came_s, 0.0, bad_until_s),
@@ -250,6 +254,8 @@ def judge_moments(
         fps=float(((new_s >= 0) & (new_s < phases.bad_s)).sum() / phases.bad_s),
         av_before_ms=float(np.median(before)),
         av_after_ms=float(np.median(after)),
+        av_least_ms=float(running.min()),
+        av_most_ms=float(running.max()),
         latency_before_ms=None,
         latency_after_ms=None,
         to_server=counts[0],

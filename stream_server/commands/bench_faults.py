@@ -39,6 +39,8 @@ def faults(
     steps: Steps = 1,
     only: Annotated[list[str] | None, typer.Option("--fault", help="names of faults; all if not given")] = None,
     browser: Annotated[bool, typer.Option("--browser", help="also in Chromium, through the same relay")] = False,
+    browser_only: Annotated[bool, typer.Option("--browser-only", help="in Chromium, and not else")] = False,
+    calls: Annotated[int, typer.Option(min=1, help="calls in Chromium for each fault; the worst counts")] = 1,
     json: Json = None,
     pipeline: Pipeline = None,
 ) -> None:
@@ -51,15 +53,17 @@ def faults(
     _check(names, url)
     voice, seen = voice_of(audio), {}
     with own_server(url, size, "--steps", str(steps), pipeline=pipeline) as (at, pid):
-        found = {name: _run(name, at, pid, voice, token) for name in names}
-        if browser:
-            seen = _run_browser(names, at, voice)
+        found = {} if browser_only else {name: _run(name, at, pid, voice, token) for name in names}
+        if browser or browser_only:
+            seen = _run_browser(names, at, voice, calls)
     figures = fault_figures(found) | browser_fault_figures(seen)
     show(figures)
     command = "nerf-lipsync bench faults" + ("" if url else f" --size {size} --steps {steps}")
     command += "".join(f" --fault {name}" for name in only or []) + (" --browser" if browser else "")
-    details = fault_details(found | {f"browser.{name}": one for name, one in seen.items()})
-    write(json, figures, command, f"{voice_name(audio)}, one caller (aiortc); {SHARED}", details)
+    command += f" --browser-only --calls {calls}" if browser_only else ""
+    each = {f"browser.{name}.{call}": one for name, many in seen.items() for call, one in enumerate(many)}
+    caller = "Chromium" if browser_only else "aiortc"
+    write(json, figures, command, f"{voice_name(audio)}, one caller ({caller}); {SHARED}", fault_details(found | each))
 
 
 def _check(names: list[str], url: str | None) -> None:
@@ -85,7 +89,7 @@ def _run(name: str, url: str, pid: int | None, voice: NDArray[np.int16], token: 
     return asyncio.run(run_process_fault(url, voice, name, server_pid=pid, token=token))
 
 
-def _run_browser(names: list[str], url: str, voice: NDArray[np.int16]) -> dict[str, FaultMeasures]:
+def _run_browser(names: list[str], url: str, voice: NDArray[np.int16], calls: int) -> dict[str, list[FaultMeasures]]:
     from stream_server.bench.browser_faults import BROWSER_FAULTS, run_browser_fault
     from stream_server.bench.chromium import find_chromium
     from stream_server.bench.errors import BenchError
@@ -95,13 +99,14 @@ def _run_browser(names: list[str], url: str, voice: NDArray[np.int16]) -> dict[s
     executable = find_chromium(os.environ.get("NERF_LIPSYNC_CHROMIUM"))
     if executable is None:
         raise BenchError("no Chromium is installed, or NERF_LIPSYNC_CHROMIUM names none")
-    seen = {}
+    seen: dict[str, list[FaultMeasures]] = {}
     with tempfile.TemporaryDirectory() as folder:
         microphone = Path(folder, "voice.wav")
         write_voice(microphone, voice)
         for name in (one for one in names if one in BROWSER_FAULTS):
-            run = run_browser_fault(url, executable, microphone, FAULTS[name].impairment)
-            seen[name] = asyncio.run(run)
+            for _ in range(calls):
+                run = run_browser_fault(url, executable, microphone, FAULTS[name].impairment)
+                seen.setdefault(name, []).append(asyncio.run(run))
     return seen
 
 

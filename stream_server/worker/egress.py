@@ -26,11 +26,13 @@ _MISSED_TURNS = 2
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Frame `index` of the session; `image` is I420 (size * 3 // 2, size), the last one again if none came in time."""
+    """Frame `index` of the session; `image` is I420 (size * 3 // 2, size), the last one again if none came in time.
+    `turn_ns` is the session's time (ns) at which its turn to leave came."""
 
     index: int
     image: NDArray[np.uint8]
     motion: NDArray[np.float32] | None
+    turn_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ class Egress:
         else:
             session.counters.frames_repeated += 1
         self._report(index, now_ns)
-        picture = Picture(index, self._last, None if timed is None else timed.motion)
+        turn_ns = session.due_ns(session.frame_position(index))
+        picture = Picture(index, self._last, None if timed is None else timed.motion, turn_ns)
         for listener in list(self._listeners):
             listener.on_picture(picture)
 

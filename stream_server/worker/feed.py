@@ -16,6 +16,7 @@ from av.audio.codeccontext import AudioCodecContext
 from av.packet import Packet
 
 from stream_server.media.encoder_trial import EncoderChoice
+from stream_server.media.media_clock import NS_PER_S
 from stream_server.media.opus import BLOCK_SAMPLES, RATE_HZ
 from stream_server.media.video_encoder import CLOCK_HZ, VIDEO_TIME_BASE, EncoderKind, PictureEncoder, VideoCodec
 from stream_server.worker.egress import Listener, Picture, Sound
@@ -112,7 +113,12 @@ class _Rung:
 
 
 class Feed(Listener):
-    """Encodes while someone watches, in each codec that someone takes. `fps` and `bitrate_bps` are of the full rung."""
+    """Encodes while someone watches, in each codec that someone takes. `fps` and `bitrate_bps` are of the full rung.
+
+    Pictures are stamped with when their turn came, not with their index: browsers fit one line through all that ever
+    came, stamps against arrivals, and would show each picture too late, for minutes, once the playout delay has fallen.
+    Sound is stamped with its position, as its decoder counts samples; sender reports tell which belong together.
+    """
 
     def __init__(self, encoders: EncoderChoice, *, fps: int, bitrate_bps: int) -> None:
         self._fps = fps
@@ -126,6 +132,7 @@ class Feed(Listener):
         self._pictures: asyncio.Queue[Picture] = asyncio.Queue(_WAITING_PICTURES)
         self._task: asyncio.Task[None] | None = None
         self._latest: Picture | None = None
+        self._stamp = -1
         self.skipped = 0
         """Pictures that were not encoded because the encoder was behind."""
 
@@ -206,6 +213,7 @@ class Feed(Listener):
         while True:
             picture = await self._pictures.get()
             pts = picture.index * CLOCK_HZ // self._fps
+            self._stamp = max(self._stamp + 1, picture.turn_ns * CLOCK_HZ // NS_PER_S)
             for rung in self._rungs:
                 if not rung.viewers:
                     continue
@@ -217,7 +225,7 @@ class Feed(Listener):
                     rung.fall_back()
                     continue
                 for track in rung.viewers if data else ():
-                    track.put(self, data, pts, VIDEO_TIME_BASE)
+                    track.put(self, data, self._stamp, VIDEO_TIME_BASE)
 
 
 def _encode(encoder: PictureEncoder, picture: Picture, pts: int, key: bool) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender
 from aiortc.jitterbuffer import JitterBuffer
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
+from aiortc.rtp import RtcpPacket, RtcpSdesPacket, RtcpSrPacket
 
 from stream_server.worker import aiortc_bridge
 from stream_server.worker.packer import FramePacker
@@ -127,6 +128,36 @@ def test_a_request_for_a_key_frame_is_taken_once() -> None:
         assert not aiortc_bridge.take_key_frame_request(sender)
 
     in_a_loop(check)
+
+
+def test_a_report_tells_of_the_last_packet_that_left() -> None:
+    source = inspect.getsource(RTCRtpSender)
+    for name in ("ntp_timestamp", "rtp_timestamp", "packet_count", "octet_count"):
+        assert f"{name}=self.__{name}" in source
+    assert "self.__lsr = ((self.__ntp_timestamp) >> 16) & 0xFFFFFFFF" in source
+    sent: list[bytes] = []
+
+    class Transport:
+        async def _send_rtp(self, data: bytes) -> None:
+            sent.append(data)
+
+    async def run() -> list[bool]:
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        sender = connection.addTrack(VideoStreamTrack())
+        told = [await aiortc_bridge.send_report(sender)]
+        sender._RTCRtpSender__transport = Transport()
+        sender._RTCRtpSender__ntp_timestamp, sender._RTCRtpSender__rtp_timestamp = 7 << 32, 90_000
+        sender._RTCRtpSender__packet_count = sender._RTCRtpSender__octet_count = 3
+        told.append(await aiortc_bridge.send_report(sender))
+        assert sender._RTCRtpSender__lsr == 7 << 16
+        return told
+
+    assert asyncio.run(run()) == [False, True]
+    report, source_names = RtcpPacket.parse(sent[0])
+    assert isinstance(report, RtcpSrPacket)
+    assert isinstance(source_names, RtcpSdesPacket)
+    info = report.sender_info
+    assert (info.ntp_timestamp, info.rtp_timestamp, info.packet_count) == (7 << 32, 90_000, 3)
 
 
 def test_private_parts_are_touched_in_the_bridge_only() -> None:

@@ -158,7 +158,7 @@ def test_a_feed_goes_on_with_the_next_encoder(track: FeedTrack, codec: Any) -> N
         decoder = av.CodecContext.create("vp8" if codec == "VP8" else "h264", "r")
         codes = []
         for index, image in enumerate(pictures(4)):
-            feed.on_picture(Picture(index, image, None))
+            feed.on_picture(Picture(index, image, None, index * 40_000_000))
             if index:
                 async with asyncio.timeout(20):
                     packet = await track.recv()
@@ -181,7 +181,7 @@ def test_viewers_of_both_codecs_share_a_feed(order: tuple[Any, Any]) -> None:
         decoders = {"VP8": av.CodecContext.create("vp8", "r"), "H264": av.CodecContext.create("h264", "r")}
         shapes = []
         for index, image in enumerate(pictures(2)):
-            feed.on_picture(Picture(index, image, None))
+            feed.on_picture(Picture(index, image, None, index * 40_000_000))
             for track in tracks:
                 async with asyncio.timeout(20):
                     packet = await track.recv()

@@ -45,7 +45,7 @@ class Source:
     def play(self, first: int, count: int) -> None:
         for index in range(first, first + count):
             noise = self._rng.integers(0, 255, (SIZE * 3 // 2, SIZE), np.uint8)  # as large as pictures get
-            self.recorder.on_picture(Picture(index, noise, None))
+            self.recorder.on_picture(Picture(index, noise, None, index * 40_000_000))
             for block in (0, 1):
                 self.recorder.on_sound(Sound((2 * index + block) * 960, np.zeros(960, np.int16)))
 

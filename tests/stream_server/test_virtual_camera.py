@@ -111,7 +111,7 @@ class Session:
     def show(self, value: int) -> None:
         """A picture of this brightness leaves."""
         for listener in list(self.egress.listeners):
-            listener.on_picture(Picture(0, np.full((SIZE * 3 // 2, SIZE), value, np.uint8), None))
+            listener.on_picture(Picture(0, np.full((SIZE * 3 // 2, SIZE), value, np.uint8), None, 0))
 
     def codes(self) -> list[str]:
         return [event.code for event in self.told if isinstance(event, NoticeEvent)]

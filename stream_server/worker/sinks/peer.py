@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -41,6 +43,7 @@ _REFUSED_BY_AIORTC = (
     *(ValueError, LookupError, AttributeError, AssertionError, TypeError, RuntimeError),  # met in its parser
 )
 _MESSAGES_PER_S, _MESSAGE_BURST = 60.0, 60.0
+_REPORT_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class PeerSink(Listener):
         self._packer = FramePacker(self._want_key, self._estimate)
         self._ladder = Ladder()
         self._connected, self._hears = False, True
+        self._reports: asyncio.Task[None] | None = None
         self._connection.on("connectionstatechange", self._state_changed)
         self._connection.on("datachannel", self._channel_opened)
         self._connection.on("track", self._track_came)
@@ -132,9 +136,20 @@ class PeerSink(Listener):
     async def close(self) -> None:
         """Close the connection; idempotent."""
         self.show(None)
+        if self._reports is not None:
+            self._reports.cancel()
+            await asyncio.gather(self._reports, return_exceptions=True)
         self._sound.stop()
         self._video.stop()
         await aiortc_bridge.close_connection(self._connection)
+
+    async def _report(self) -> None:
+        """Tell the peer often which times of sound and picture belong together: the playout delay moves."""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(_REPORT_EVERY_S)
+                for sender in self._connection.getSenders():
+                    await aiortc_bridge.send_report(sender)
 
     def _add(self, track: FeedTrack) -> None:
         sender = self._connection.addTrack(track)
@@ -206,6 +221,8 @@ class PeerSink(Listener):
         state = self._connection.connectionState
         if state == "connected":
             self._connected = True
+            if self._reports is None:
+                self._reports = asyncio.create_task(self._report(), name="sender-reports")
             self.show(self._feed, sound=self._hears)
             self._hooks.on_connected()
         elif state in ("failed", "closed"):

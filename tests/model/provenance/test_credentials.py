@@ -226,7 +226,7 @@ def test_a_recording_is_signed_in_its_place(
     parts = []
     for index in range(50):
         image[:64] = index * 4
-        parts.append(made.encode_file(Picture(index, image, None)))
+        parts.append(made.encode_file(Picture(index, image, None, index * 40_000_000)))
         sounds = (Sound((2 * index + block) * 960, np.zeros(960, np.int16)) for block in range(2))
         parts += [made.encode_file(sound) for sound in sounds]
     path = tmp_path / "call.mp4"

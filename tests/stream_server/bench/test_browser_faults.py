@@ -11,7 +11,9 @@ import pytest
 
 from model.results import new_results
 from stream_server.bench.browser_faults import (
+    LEAST_BROWSER_OFFSET_MS,
     MOST_BROWSER_MS,
+    MOST_BROWSER_OFFSET_MS,
     browser_fault_figures,
     browser_fault_table,
     judge_browser,
@@ -70,12 +72,35 @@ def test_without_frames_after_the_fault_nothing_is_said() -> None:
         judged(recorded((3100.0, 9000.0)))
 
 
+def test_where_sound_stands_has_a_sign_and_one_odd_look_does_not_count() -> None:
+    early, late = recorded(shift_ms=-55.0), recorded(shift_ms=130.0)
+    early["offsets"][13][1] = -300.0
+    figures = {
+        side: browser_fault_figures({"gap": [judged(recorded()), judged(raw)]})
+        for side, raw in (("early", early), ("late", late))
+    }
+    least = figures["early"]["browser.gap.sound_least_after_picture"]
+    assert (least.value, least.goal, least.missed) == (pytest.approx(-50.0), LEAST_BROWSER_OFFSET_MS, True)
+    assert not figures["early"]["browser.gap.sound_most_after_picture"].missed
+    most = figures["late"]["browser.gap.sound_most_after_picture"]
+    assert (most.value, most.goal, most.missed) == (pytest.approx(135.0), MOST_BROWSER_OFFSET_MS, True)
+    assert not figures["late"]["browser.gap.sound_least_after_picture"].missed
+
+
+def test_the_worst_of_several_calls_counts() -> None:
+    calls = [judged(recorded((3100.0, 3500.0), shift_ms=3.0)), judged(recorded((3100.0, 3300.0), shift_ms=-20.0))]
+    figures = browser_fault_figures({"gap": calls})
+    assert figures["browser.gap.longest_freeze"].value == pytest.approx(440.0)
+    assert figures["browser.gap.av_shift"].value == pytest.approx(20.0)
+
+
 def test_figures_and_table_hold_promise_and_measure() -> None:
-    figures = browser_fault_figures({"gap": judged(recorded((3100.0, 3500.0)))})
+    figures = browser_fault_figures({"gap": [judged(recorded((3100.0, 3500.0)))]})
     assert figures["browser.gap.longest_freeze"].goal == FAULTS["gap"].most_freeze_ms + MOST_BROWSER_MS
     lines = browser_fault_table(new_results(figures, command="c", data="d"))
     assert len(lines) == 3
     assert "| 700 ms | 440 ms | 40 ms |" in lines[2]
+    assert lines[2].endswith("| 40 ms | 0 ms | -45 to 125 ms | 5 to 5 ms |")
     assert browser_fault_table(new_results({}, command="c", data="d")) == []
 
 
