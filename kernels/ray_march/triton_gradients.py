@@ -17,11 +17,15 @@ from kernels.ray_march.triton_parts import (
     WARP_EXTENT,
     WARP_LO,
     columns,
+    field_features,
     hidden_layers,
     load_weights,
+    next_sample,
     output_layer,
     product,
+    sample_distance,
     softplus,
+    steps_per_voxel,
     warp_cell,
 )
 
@@ -31,8 +35,8 @@ SUMS = tl.constexpr(6)  # red, green, blue, transmittance, sum of w u, sum of w 
 
 
 @triton.jit
-def load_rays(tiles, origins, directions, R: tl.constexpr):
-    """Frame, ray indices (R,) int64, which exist, origins and directions."""
+def load_rays(tiles, origins, directions, t_near, R: tl.constexpr):
+    """Frame, ray indices (R,) int64, which exist, and seven blocks (R,): origins, directions, entry distances."""
     tile = tiles + tl.program_id(0) * TILE_FIELDS
     frame = tl.load(tile).to(tl.int64)
     ray = tl.load(tile + 1).to(tl.int64) + tl.arange(0, R)
@@ -43,19 +47,60 @@ def load_rays(tiles, origins, directions, R: tl.constexpr):
     dx = tl.load(directions + ray * 3, mask=there, other=1.0)
     dy = tl.load(directions + ray * 3 + 1, mask=there, other=0.0)
     dz = tl.load(directions + ray * 3 + 2, mask=there, other=0.0)
-    return frame, ray, there, ox, oy, oz, dx, dy, dz
+    near = tl.load(t_near + ray, mask=there, other=0.0)
+    return frame, ray, there, (ox, oy, oz, dx, dy, dz, near)
 
 
 @triton.jit
-def whole_ray(upstream, sums, there):
-    """What all samples of each ray contribute to the loss, and what more optical depth would take away, summed (R,).
+def load_walked_rays(tiles, origins, directions, t_near, samples, sums, upstream, R: tl.constexpr):
+    """Rays that are walked again, as far as the forward pass went.
 
-    The latter is the final transmittance's gradient times it.
+    Returns:
+        Frame, ray indices (R,), rays (seven blocks, `load_rays`), samples left of each (R,), pointers (R,) to the
+        gradients of its sums, and `behind` (R,): what all of its samples contribute to the loss, and what more optical
+        depth would take away (the final transmittance's gradient times it), summed.
     """
-    total = tl.load(upstream, mask=there, other=0.0) * tl.load(sums, mask=there, other=0.0)
+    frame, ray, there, rays = load_rays(tiles, origins, directions, t_near, R)
+    left = tl.load(samples + ray, mask=there, other=0)
+    upstream += ray * SUMS
+    sums += ray * SUMS
+    behind = tl.load(upstream, mask=there, other=0.0) * tl.load(sums, mask=there, other=0.0)
     for part in tl.static_range(1, 6):
-        total += tl.load(upstream + part, mask=there, other=0.0) * tl.load(sums + part, mask=there, other=0.0)
-    return total
+        behind += tl.load(upstream + part, mask=there, other=0.0) * tl.load(sums + part, mask=there, other=0.0)
+    return frame, ray, rays, left, upstream, behind
+
+
+@triton.jit
+def next_features(rays, far, k, live, scene):
+    """The live rays' next samples, and the field's features there.
+
+    Args:
+        rays: Seven blocks (R,), see `load_rays`; `far` (R,) their ends.
+        k: (R,) float32, the next sample that has not been looked at.
+        scene: distance, grid, constants, planes, side, and the frame's warp, nodes_x, nodes_y and nodes_z.
+
+    Returns:
+        k (R,) and whether a sample was found (R,); its distance (R,), position and canonical position (three blocks
+        (R,) each) and features (three blocks (R, 16)).
+    """
+    ox, oy, oz, dx, dy, dz, near = rays
+    distance, grid, constants, planes, side, warp, nodes_x, nodes_y, nodes_z = scene
+    step = tl.load(constants + STEP)
+    skip = steps_per_voxel(dx, dy, dz, step, grid)
+    k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
+    t = sample_distance(near, k, step)
+    px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
+    qx, qy, qz = warped_by_corners(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+    f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
+    return k, found, t, (px, py, pz), (qx, qy, qz), (f0, f1, f2)
+
+
+@triton.jit
+def next_inputs(rays, far, k, live, scene, weights):
+    """`next_features`, of which k, whether a sample was found, and the features in the weights' type."""
+    k, found, _, _, _, f = next_features(rays, far, k, live, scene)
+    kind = weights.dtype.element_ty
+    return k, found, f[0].to(kind), f[1].to(kind), f[2].to(kind)
 
 
 @triton.jit
@@ -178,7 +223,7 @@ def network_backward(
 
     Args:
         upstream: Pointers (R,) to the gradients of each ray's sums.
-        k: (R,) the sample's number; `through` the transmittance before it, `behind` see `whole_ray`.
+        k: (R,) the sample's number; `through` the transmittance before it, `behind` see `load_walked_rays`.
 
     Returns:
         through and behind after the sample; h1, h2 (R, 64); gradients of raw outputs (R, 16), h2 and h1 before ReLU.
