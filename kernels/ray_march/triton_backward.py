@@ -17,13 +17,14 @@ from kernels.ray_march.triton_gradients import (
     FEATURES,
     SUMS,
     load_rays,
-    load_walked_rays,
     network_backward,
     next_features,
     next_inputs,
     plane_backward,
+    ray_skip,
     voxel_at,
     warp_backward,
+    whole_ray,
 )
 from kernels.ray_march.triton_parts import (
     CHANNELS,
@@ -75,12 +76,13 @@ def march_sums_kernel(
     scene = (distance, grid, constants, planes, side, warp, nodes_x, nodes_y, nodes_z)
     step = tl.load(constants + STEP)
     density_step, termination = tl.load(constants + DENSITY_STEP), tl.load(constants + TERMINATION)
+    skip = ray_skip(rays, step, grid)
     k = tl.zeros([R], tl.float32)
     through, count = k + 1.0, tl.zeros([R], tl.int32)
     red, green, blue, first, second = k, k, k, k, k
     live = there & (rays[6] < far)
     while tl.max(live.to(tl.int32), 0) > 0:
-        k, found, _, p, _, f = next_features(rays, far, k, live, scene)
+        k, found, _, p, _, f = next_features(rays, far, k, live, step, skip, scene)
         w1_0, w1_1, w1_2, w2, w3 = load_weights(weights)
         _, h2 = hidden_layers(*f, w1_0, w1_1, w1_2, w2, biases, EMULATE)
         alpha, r, g, b = shade(output_layer(h2, w3, constants, EMULATE), density_step)
@@ -137,10 +139,9 @@ def march_gradients_kernel(
 
     `upstream` (N, 6) are the gradients of the sums; `transposed` holds w1 (64, 48), w2 and w3 (16, 64), row = output.
     """
-    frame, ray, rays, left, upstream, behind = load_walked_rays(
-        tiles, origins, directions, t_near, samples, sums, upstream, R
-    )
+    frame, ray, there, rays = load_rays(tiles, origins, directions, t_near, R)
     far = rays[6] + 1e9  # the count of samples ends a ray
+    left = tl.load(samples + ray, mask=there, other=0)
     biases += frame * 2 * HIDDEN
     d_biases += frame * 2 * HIDDEN
     warp_offset = frame * nodes_x * nodes_y * nodes_z * 3
@@ -150,11 +151,15 @@ def march_gradients_kernel(
     c, h = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN)
     v1 = transposed + h[:, None] * FEATURES + c[None, :]
     scene = (distance, grid, constants, planes, side, warp, nodes_x, nodes_y, nodes_z)
+    step = tl.load(constants + STEP)
+    skip = ray_skip(rays, step, grid)
+    upstream += ray * SUMS
+    behind = whole_ray(upstream, sums + ray * SUMS, there)
     k = tl.zeros([R], tl.float32)
     through = k + 1.0
     live = left > 0
     while tl.max(live.to(tl.int32), 0) > 0:
-        k, found, t, p, q, f = next_features(rays, far, k, live, scene)
+        k, found, t, p, q, f = next_features(rays, far, k, live, step, skip, scene)
         qx, qy, qz = q
         through, behind, _, _, _, d_h2, d_h1 = network_backward(
             *f, weights, biases, transposed, constants, upstream, k, through, behind, found, EMULATE
@@ -222,9 +227,10 @@ def march_weights_kernel(
     products that want them take it from there. Products are 64 columns wide, so that warps divide columns among
     themselves; with 64 rows each warp would repeat the products of the 16 rays, and take the registers for them.
     """
-    frame, _, rays, left, upstream, behind = load_walked_rays(
-        tiles, origins, directions, t_near, samples, sums, upstream, R
-    )
+    frame, ray, there, rays = load_rays(tiles, origins, directions, t_near, R)
+    left = tl.load(samples + ray, mask=there, other=0)
+    upstream += ray * SUMS
+    behind = whole_ray(upstream, sums + ray * SUMS, there)
     far = rays[6] + 1e9  # the count of samples ends a ray
     biases += frame * 2 * HIDDEN
     warp += frame * nodes_x * nodes_y * nodes_z * 3

@@ -52,30 +52,29 @@ def load_rays(tiles, origins, directions, t_near, R: tl.constexpr):
 
 
 @triton.jit
-def load_walked_rays(tiles, origins, directions, t_near, samples, sums, upstream, R: tl.constexpr):
-    """Rays that are walked again, as far as the forward pass went.
+def whole_ray(upstream, sums, there):
+    """What all samples of each ray contribute to the loss, and what more optical depth would take away, summed (R,).
 
-    Returns:
-        Frame, ray indices (R,), rays (seven blocks, `load_rays`), samples left of each (R,), pointers (R,) to the
-        gradients of its sums, and `behind` (R,): what all of its samples contribute to the loss, and what more optical
-        depth would take away (the final transmittance's gradient times it), summed.
+    The latter is the final transmittance's gradient times it.
     """
-    frame, ray, there, rays = load_rays(tiles, origins, directions, t_near, R)
-    left = tl.load(samples + ray, mask=there, other=0)
-    upstream += ray * SUMS
-    sums += ray * SUMS
-    behind = tl.load(upstream, mask=there, other=0.0) * tl.load(sums, mask=there, other=0.0)
+    total = tl.load(upstream, mask=there, other=0.0) * tl.load(sums, mask=there, other=0.0)
     for part in tl.static_range(1, 6):
-        behind += tl.load(upstream + part, mask=there, other=0.0) * tl.load(sums + part, mask=there, other=0.0)
-    return frame, ray, rays, left, upstream, behind
+        total += tl.load(upstream + part, mask=there, other=0.0) * tl.load(sums + part, mask=there, other=0.0)
+    return total
 
 
 @triton.jit
-def next_features(rays, far, k, live, scene):
+def ray_skip(rays, step, grid):
+    """`steps_per_voxel` of rays as `load_rays` gives them."""
+    return steps_per_voxel(rays[3], rays[4], rays[5], step, grid)
+
+
+@triton.jit
+def next_features(rays, far, k, live, step, skip, scene):
     """The live rays' next samples, and the field's features there.
 
     Args:
-        rays: Seven blocks (R,), see `load_rays`; `far` (R,) their ends.
+        rays: Seven blocks (R,), see `load_rays`; `far` (R,) their ends, skip `ray_skip`.
         k: (R,) float32, the next sample that has not been looked at.
         scene: distance, grid, constants, planes, side, and the frame's warp, nodes_x, nodes_y and nodes_z.
 
@@ -85,8 +84,6 @@ def next_features(rays, far, k, live, scene):
     """
     ox, oy, oz, dx, dy, dz, near = rays
     distance, grid, constants, planes, side, warp, nodes_x, nodes_y, nodes_z = scene
-    step = tl.load(constants + STEP)
-    skip = steps_per_voxel(dx, dy, dz, step, grid)
     k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
     t = sample_distance(near, k, step)
     px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
@@ -98,7 +95,9 @@ def next_features(rays, far, k, live, scene):
 @triton.jit
 def next_inputs(rays, far, k, live, scene, weights):
     """`next_features`, of which k, whether a sample was found, and the features in the weights' type."""
-    k, found, _, _, _, f = next_features(rays, far, k, live, scene)
+    step = tl.load(scene[2] + STEP)
+    skip = ray_skip(rays, step, scene[1])
+    k, found, _, _, _, f = next_features(rays, far, k, live, step, skip, scene)
     kind = weights.dtype.element_ty
     return k, found, f[0].to(kind), f[1].to(kind), f[2].to(kind)
 
@@ -223,7 +222,7 @@ def network_backward(
 
     Args:
         upstream: Pointers (R,) to the gradients of each ray's sums.
-        k: (R,) the sample's number; `through` the transmittance before it, `behind` see `load_walked_rays`.
+        k: (R,) the sample's number; `through` the transmittance before it, `behind` see `whole_ray`.
 
     Returns:
         through and behind after the sample; h1, h2 (R, 64); gradients of raw outputs (R, 16), h2 and h1 before ReLU.
