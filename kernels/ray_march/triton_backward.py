@@ -17,13 +17,13 @@ from kernels.ray_march.triton_gradients import (
     FEATURES,
     SUMS,
     load_rays,
+    load_walked_rays,
     network_backward,
-    next_features,
     next_inputs,
     plane_backward,
-    ray_skip,
     voxel_at,
     warp_backward,
+    warped_by_corners,
     whole_ray,
 )
 from kernels.ray_march.triton_parts import (
@@ -33,13 +33,17 @@ from kernels.ray_march.triton_parts import (
     OUTPUTS,
     STEP,
     TERMINATION,
+    field_features,
     hidden_layers,
     load_weights,
+    next_sample,
     output_layer,
     plane_cell,
     plane_texel,
     product,
+    sample_distance,
     shade,
+    steps_per_voxel,
 )
 
 
@@ -69,22 +73,26 @@ def march_sums_kernel(
     EMULATE: tl.constexpr,
 ):
     """Sums (N, 6) and sample counts (N,) of one tile's rays; with TRACK each voxel's heaviest weight."""
-    frame, ray, there, rays = load_rays(tiles, origins, directions, t_near, R)
+    frame, ray, there, ox, oy, oz, dx, dy, dz = load_rays(tiles, origins, directions, R)
+    near = tl.load(t_near + ray, mask=there, other=0.0)
     far = tl.load(t_far + ray, mask=there, other=0.0)
     biases += frame * 2 * HIDDEN
     warp += frame * nodes_x * nodes_y * nodes_z * 3
-    scene = (distance, grid, constants, planes, side, warp, nodes_x, nodes_y, nodes_z)
     step = tl.load(constants + STEP)
     density_step, termination = tl.load(constants + DENSITY_STEP), tl.load(constants + TERMINATION)
-    skip = ray_skip(rays, step, grid)
+    skip = steps_per_voxel(dx, dy, dz, step, grid)
     k = tl.zeros([R], tl.float32)
     through, count = k + 1.0, tl.zeros([R], tl.int32)
     red, green, blue, first, second = k, k, k, k, k
-    live = there & (rays[6] < far)
+    live = there & (near < far)
     while tl.max(live.to(tl.int32), 0) > 0:
-        k, found, _, p, _, f = next_features(rays, far, k, live, step, skip, scene)
+        k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
+        t = sample_distance(near, k, step)
+        px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
+        qx, qy, qz = warped_by_corners(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+        f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
         w1_0, w1_1, w1_2, w2, w3 = load_weights(weights)
-        _, h2 = hidden_layers(*f, w1_0, w1_1, w1_2, w2, biases, EMULATE)
+        _, h2 = hidden_layers(f0, f1, f2, w1_0, w1_1, w1_2, w2, biases, EMULATE)
         alpha, r, g, b = shade(output_layer(h2, w3, constants, EMULATE), density_step)
         w = tl.where(found, through * alpha, 0.0)
         u = (k + 0.5) * step
@@ -93,7 +101,7 @@ def march_sums_kernel(
         through = tl.where(found, through * (1.0 - alpha), through)
         count += found.to(tl.int32)
         if TRACK:
-            tl.atomic_max(heaviest + voxel_at(*p, grid), w, mask=found, sem="relaxed")
+            tl.atomic_max(heaviest + voxel_at(px, py, pz, grid), w, mask=found, sem="relaxed")
         k += 1.0
         live = found & (through > termination)
     out = sums + ray * SUMS
@@ -139,8 +147,9 @@ def march_gradients_kernel(
 
     `upstream` (N, 6) are the gradients of the sums; `transposed` holds w1 (64, 48), w2 and w3 (16, 64), row = output.
     """
-    frame, ray, there, rays = load_rays(tiles, origins, directions, t_near, R)
-    far = rays[6] + 1e9  # the count of samples ends a ray
+    frame, ray, there, ox, oy, oz, dx, dy, dz = load_rays(tiles, origins, directions, R)
+    near = tl.load(t_near + ray, mask=there, other=0.0)
+    far = near + 1e9  # the count of samples ends a ray
     left = tl.load(samples + ray, mask=there, other=0)
     biases += frame * 2 * HIDDEN
     d_biases += frame * 2 * HIDDEN
@@ -150,19 +159,21 @@ def march_gradients_kernel(
     d_rays += ray * 6
     c, h = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN)
     v1 = transposed + h[:, None] * FEATURES + c[None, :]
-    scene = (distance, grid, constants, planes, side, warp, nodes_x, nodes_y, nodes_z)
     step = tl.load(constants + STEP)
-    skip = ray_skip(rays, step, grid)
+    skip = steps_per_voxel(dx, dy, dz, step, grid)
     upstream += ray * SUMS
     behind = whole_ray(upstream, sums + ray * SUMS, there)
     k = tl.zeros([R], tl.float32)
     through = k + 1.0
     live = left > 0
     while tl.max(live.to(tl.int32), 0) > 0:
-        k, found, t, p, q, f = next_features(rays, far, k, live, step, skip, scene)
-        qx, qy, qz = q
+        k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
+        t = sample_distance(near, k, step)
+        px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
+        qx, qy, qz = warped_by_corners(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+        f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
         through, behind, _, _, _, d_h2, d_h1 = network_backward(
-            *f, weights, biases, transposed, constants, upstream, k, through, behind, found, EMULATE
+            f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, found, EMULATE
         )
         tl.atomic_add(d_biases + HIDDEN + h, tl.sum(d_h2, 0), sem="relaxed")
         tl.atomic_add(d_biases + h, tl.sum(d_h1, 0), sem="relaxed")
@@ -181,7 +192,7 @@ def march_gradients_kernel(
         d_qy = tl.where(tl.abs(qy) <= 1.0, (d_qy + more_y) * texels, 0.0)
         d_qz = tl.where(tl.abs(qz) <= 1.0, (d_qz + more_z) * texels, 0.0)
         d_px, d_py, d_pz = warp_backward(
-            warp, d_warp, nodes_x, nodes_y, nodes_z, constants, *p, d_qx, d_qy, d_qz, found
+            warp, d_warp, nodes_x, nodes_y, nodes_z, constants, px, py, pz, d_qx, d_qy, d_qz, found
         )
         tl.atomic_add(d_rays, d_px, mask=found, sem="relaxed")
         tl.atomic_add(d_rays + 1, d_py, mask=found, sem="relaxed")
@@ -227,10 +238,9 @@ def march_weights_kernel(
     products that want them take it from there. Products are 64 columns wide, so that warps divide columns among
     themselves; with 64 rows each warp would repeat the products of the 16 rays, and take the registers for them.
     """
-    frame, ray, there, rays = load_rays(tiles, origins, directions, t_near, R)
-    left = tl.load(samples + ray, mask=there, other=0)
-    upstream += ray * SUMS
-    behind = whole_ray(upstream, sums + ray * SUMS, there)
+    frame, rays, left, upstream, behind = load_walked_rays(
+        tiles, origins, directions, t_near, samples, sums, upstream, R
+    )
     far = rays[6] + 1e9  # the count of samples ends a ray
     biases += frame * 2 * HIDDEN
     warp += frame * nodes_x * nodes_y * nodes_z * 3

@@ -35,8 +35,8 @@ SUMS = tl.constexpr(6)  # red, green, blue, transmittance, sum of w u, sum of w 
 
 
 @triton.jit
-def load_rays(tiles, origins, directions, t_near, R: tl.constexpr):
-    """Frame, ray indices (R,) int64, which exist, and seven blocks (R,): origins, directions, entry distances."""
+def load_rays(tiles, origins, directions, R: tl.constexpr):
+    """Frame, ray indices (R,) int64, which exist, origins and directions."""
     tile = tiles + tl.program_id(0) * TILE_FIELDS
     frame = tl.load(tile).to(tl.int64)
     ray = tl.load(tile + 1).to(tl.int64) + tl.arange(0, R)
@@ -47,8 +47,7 @@ def load_rays(tiles, origins, directions, t_near, R: tl.constexpr):
     dx = tl.load(directions + ray * 3, mask=there, other=1.0)
     dy = tl.load(directions + ray * 3 + 1, mask=there, other=0.0)
     dz = tl.load(directions + ray * 3 + 2, mask=there, other=0.0)
-    near = tl.load(t_near + ray, mask=there, other=0.0)
-    return frame, ray, there, (ox, oy, oz, dx, dy, dz, near)
+    return frame, ray, there, ox, oy, oz, dx, dy, dz
 
 
 @triton.jit
@@ -64,42 +63,45 @@ def whole_ray(upstream, sums, there):
 
 
 @triton.jit
-def ray_skip(rays, step, grid):
-    """`steps_per_voxel` of rays as `load_rays` gives them."""
-    return steps_per_voxel(rays[3], rays[4], rays[5], step, grid)
+def load_walked_rays(tiles, origins, directions, t_near, samples, sums, upstream, R: tl.constexpr):
+    """Rays that are walked again, as far as the forward pass went.
+
+    Returns:
+        Frame; rays, seven blocks (R,): origins, directions, entry distances; samples left of each (R,), pointers (R,)
+        to the gradients of its sums, and `whole_ray`.
+    """
+    frame, ray, there, ox, oy, oz, dx, dy, dz = load_rays(tiles, origins, directions, R)
+    near = tl.load(t_near + ray, mask=there, other=0.0)
+    left = tl.load(samples + ray, mask=there, other=0)
+    upstream += ray * SUMS
+    sums += ray * SUMS
+    behind = whole_ray(upstream, sums, there)
+    return frame, (ox, oy, oz, dx, dy, dz, near), left, upstream, behind
 
 
 @triton.jit
-def next_features(rays, far, k, live, step, skip, scene):
-    """The live rays' next samples, and the field's features there.
+def next_inputs(rays, far, k, live, scene, weights):
+    """The live rays' next samples, and what the MLP is given there.
 
     Args:
-        rays: Seven blocks (R,), see `load_rays`; `far` (R,) their ends, skip `ray_skip`.
+        rays: Seven blocks (R,), see `load_walked_rays`; `far` (R,) their ends.
         k: (R,) float32, the next sample that has not been looked at.
         scene: distance, grid, constants, planes, side, and the frame's warp, nodes_x, nodes_y and nodes_z.
 
     Returns:
-        k (R,) and whether a sample was found (R,); its distance (R,), position and canonical position (three blocks
-        (R,) each) and features (three blocks (R, 16)).
+        k (R,), whether a sample was found (R,), and features in the weights' type, three blocks (R, 16).
     """
     ox, oy, oz, dx, dy, dz, near = rays
     distance, grid, constants, planes, side, warp, nodes_x, nodes_y, nodes_z = scene
+    step = tl.load(constants + STEP)
+    skip = steps_per_voxel(dx, dy, dz, step, grid)
     k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
     t = sample_distance(near, k, step)
     px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
     qx, qy, qz = warped_by_corners(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
     f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
-    return k, found, t, (px, py, pz), (qx, qy, qz), (f0, f1, f2)
-
-
-@triton.jit
-def next_inputs(rays, far, k, live, scene, weights):
-    """`next_features`, of which k, whether a sample was found, and the features in the weights' type."""
-    step = tl.load(scene[2] + STEP)
-    skip = ray_skip(rays, step, scene[1])
-    k, found, _, _, _, f = next_features(rays, far, k, live, step, skip, scene)
     kind = weights.dtype.element_ty
-    return k, found, f[0].to(kind), f[1].to(kind), f[2].to(kind)
+    return k, found, f0.to(kind), f1.to(kind), f2.to(kind)
 
 
 @triton.jit
