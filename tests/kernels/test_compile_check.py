@@ -73,18 +73,13 @@ def test_every_kernel_compiles_for_every_generation(tmp_path: Path) -> None:
     assert len(rows) == sum(len(case.architectures or SHARED_LIMIT_BYTES) for case in find_cases())
 
 
-NOT_YET = {"march_gradients_weights.sm89"}
-"""Not compiled since it changed; the nightly test above compiles it."""
-
-
 def test_the_table_has_every_case_and_none_spills() -> None:
     """benchmarks/results/kernels_compile.json: shipped block sizes on all architectures, as last compiled."""
     figures = json.loads((ROOT / "benchmarks/results/kernels_compile.json").read_text())["figures"]
     spills = {name.removesuffix(".spills"): f["value"] for name, f in figures.items() if name.endswith(".spills")}
-    assert (
-        set(spills)
-        == {f"{case.name}.sm{sm}" for case in find_cases() for sm in case.architectures or SHARED_LIMIT_BYTES} - NOT_YET
-    )
+    assert set(spills) == {
+        f"{case.name}.sm{sm}" for case in find_cases() for sm in case.architectures or SHARED_LIMIT_BYTES
+    }
     assert not {name: value for name, value in spills.items() if value}
 
 
