@@ -9,11 +9,8 @@ from kernels.compile_case import CompileCase
 
 FORWARD_RAYS, FORWARD_WARPS = 64, 4  # rays of a program
 BACKWARD_RAYS, BACKWARD_WARPS, BACKWARD_WARPS_SM100 = 64, 4, 8  # on sm_100 a field's gradients spill in 4 warps
-WEIGHTS_RAYS, WEIGHTS_WARPS, WEIGHTS_WARPS_SM100 = (
-    16,
-    4,
-    8,
-)  # sums of 64 x 64 stay in registers: few rays, or they spill
+# Sums of 64 x 64 stay in registers, so that more rays spill, and so do four warps on sm_100.
+WEIGHTS_RAYS, WEIGHTS_WARPS, WEIGHTS_WARPS_SM100 = 16, 4, 8
 
 _FLOATS = ("origins", "directions", "t_near", "constants", "planes", "biases", "warp", "sums")
 _SIZES = ("side", "grid", "nodes_x", "nodes_y", "nodes_z")

@@ -17,7 +17,9 @@ from kernels.ray_march.triton_gradients import (
     FEATURES,
     SUMS,
     load_rays,
+    load_walked_rays,
     network_backward,
+    next_inputs,
     plane_backward,
     voxel_at,
     warp_backward,
@@ -229,44 +231,42 @@ def march_weights_kernel(
     R: tl.constexpr,
     EMULATE: tl.constexpr,
 ):
-    """Gradients of the weights, laid out as `transposed`, and of the last bias (16,), from one tile's rays."""
-    frame, ray, there, ox, oy, oz, dx, dy, dz = load_rays(tiles, origins, directions, R)
-    near = tl.load(t_near + ray, mask=there, other=0.0)
-    far = near + 1e9  # the count of samples ends a ray
-    left = tl.load(samples + ray, mask=there, other=0)
+    """Gradients of the weights and of the last bias (16,), from one tile's rays: d_weights holds those of w1 and w2
+    as `weights` does (row = input), that of w3 as `transposed` does.
+
+    The next samples' features are fetched at the end of a round: carried into the next they have one layout, and both
+    products that want them take it from there. Products are 64 columns wide, so that warps divide columns among
+    themselves; with 64 rows each warp would repeat the products of the 16 rays, and take the registers for them.
+    """
+    frame, rays, left, upstream, behind = load_walked_rays(
+        tiles, origins, directions, t_near, samples, sums, upstream, R
+    )
+    far = rays[6] + 1e9  # the count of samples ends a ray
     biases += frame * 2 * HIDDEN
     warp += frame * nodes_x * nodes_y * nodes_z * 3
-    step = tl.load(constants + STEP)
-    skip = steps_per_voxel(dx, dy, dz, step, grid)
-    upstream += ray * SUMS
-    behind = whole_ray(upstream, sums + ray * SUMS, there)
+    scene = (distance, grid, constants, planes, side, warp, nodes_x, nodes_y, nodes_z)
     k = tl.zeros([R], tl.float32)
     through = k + 1.0
     c, h, o = tl.arange(0, CHANNELS), tl.arange(0, HIDDEN), tl.arange(0, OUTPUTS)
-    first = d_weights + h[:, None] * FEATURES + c[None, :]
-    second = d_weights + HIDDEN * FEATURES
-    third = second + HIDDEN * HIDDEN + o[None, :] * HIDDEN + h[:, None]
+    first = d_weights + c[:, None] * HIDDEN + h[None, :]
+    second = d_weights + FEATURES * HIDDEN
+    third = second + HIDDEN * HIDDEN + o[:, None] * HIDDEN + h[None, :]
     s2 = tl.zeros([HIDDEN, HIDDEN], tl.float32)
-    live = left > 0
+    kind = weights.dtype.element_ty
+    k, live, f0, f1, f2 = next_inputs(rays, far, k, left > 0, scene, weights)
     while tl.max(live.to(tl.int32), 0) > 0:
-        k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
-        t = sample_distance(near, k, step)
-        px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
-        qx, qy, qz = warped_by_corners(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
-        f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
         through, behind, h1, h2, d_raw, d_h2, d_h1 = network_backward(
-            f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, found, EMULATE
+            f0, f1, f2, weights, biases, transposed, constants, upstream, k, through, behind, live, EMULATE
         )
         tl.atomic_add(d_b3 + o, tl.sum(d_raw, 0), sem="relaxed")
-        wide = tl.zeros([HIDDEN, OUTPUTS], tl.float32)
-        tl.atomic_add(third, product(tl.trans(h2), d_raw.to(h2.dtype), wide, EMULATE), sem="relaxed")
-        s2 = product(tl.trans(d_h2.to(h1.dtype)), h1, s2, EMULATE)
-        half = tl.trans(d_h1.to(h1.dtype))
-        none = tl.zeros([HIDDEN, CHANNELS], tl.float32)
-        tl.atomic_add(first, product(half, f0.to(h1.dtype), none, EMULATE), sem="relaxed")
-        tl.atomic_add(first + CHANNELS, product(half, f1.to(h1.dtype), none, EMULATE), sem="relaxed")
-        tl.atomic_add(first + 2 * CHANNELS, product(half, f2.to(h1.dtype), none, EMULATE), sem="relaxed")
-        k += 1.0
-        left -= found.to(tl.int32)
-        live = found & (left > 0)
+        none = tl.zeros([CHANNELS, HIDDEN], tl.float32)
+        tl.atomic_add(third, product(tl.trans(d_raw.to(kind)), h2, none, EMULATE), sem="relaxed")
+        s2 = product(tl.trans(h1), d_h2.to(kind), s2, EMULATE)
+        half = d_h1.to(kind)
+        tl.atomic_add(first, product(tl.trans(f0), half, none, EMULATE), sem="relaxed")
+        first_1, first_2 = first + CHANNELS * HIDDEN, first + 2 * CHANNELS * HIDDEN
+        tl.atomic_add(first_1, product(tl.trans(f1), half, none, EMULATE), sem="relaxed")
+        tl.atomic_add(first_2, product(tl.trans(f2), half, none, EMULATE), sem="relaxed")
+        left -= live.to(tl.int32)
+        k, live, f0, f1, f2 = next_inputs(rays, far, k + 1.0, live & (left > 0), scene, weights)
     tl.atomic_add(second + h[:, None] * HIDDEN + h[None, :], s2, sem="relaxed")

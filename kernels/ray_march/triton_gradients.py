@@ -17,11 +17,15 @@ from kernels.ray_march.triton_parts import (
     WARP_EXTENT,
     WARP_LO,
     columns,
+    field_features,
     hidden_layers,
     load_weights,
+    next_sample,
     output_layer,
     product,
+    sample_distance,
     softplus,
+    steps_per_voxel,
     warp_cell,
 )
 
@@ -56,6 +60,48 @@ def whole_ray(upstream, sums, there):
     for part in tl.static_range(1, 6):
         total += tl.load(upstream + part, mask=there, other=0.0) * tl.load(sums + part, mask=there, other=0.0)
     return total
+
+
+@triton.jit
+def load_walked_rays(tiles, origins, directions, t_near, samples, sums, upstream, R: tl.constexpr):
+    """Rays that are walked again, as far as the forward pass went.
+
+    Returns:
+        Frame; rays, seven blocks (R,): origins, directions, entry distances; samples left of each (R,), pointers (R,)
+        to the gradients of its sums, and `whole_ray`.
+    """
+    frame, ray, there, ox, oy, oz, dx, dy, dz = load_rays(tiles, origins, directions, R)
+    near = tl.load(t_near + ray, mask=there, other=0.0)
+    left = tl.load(samples + ray, mask=there, other=0)
+    upstream += ray * SUMS
+    sums += ray * SUMS
+    behind = whole_ray(upstream, sums, there)
+    return frame, (ox, oy, oz, dx, dy, dz, near), left, upstream, behind
+
+
+@triton.jit
+def next_inputs(rays, far, k, live, scene, weights):
+    """The live rays' next samples, and what the MLP is given there.
+
+    Args:
+        rays: Seven blocks (R,), see `load_walked_rays`; `far` (R,) their ends.
+        k: (R,) float32, the next sample that has not been looked at.
+        scene: distance, grid, constants, planes, side, and the frame's warp, nodes_x, nodes_y and nodes_z.
+
+    Returns:
+        k (R,), whether a sample was found (R,), and features in the weights' type, three blocks (R, 16).
+    """
+    ox, oy, oz, dx, dy, dz, near = rays
+    distance, grid, constants, planes, side, warp, nodes_x, nodes_y, nodes_z = scene
+    step = tl.load(constants + STEP)
+    skip = steps_per_voxel(dx, dy, dz, step, grid)
+    k, found = next_sample(ox, oy, oz, dx, dy, dz, near, far, k, live, skip, distance, grid, step)
+    t = sample_distance(near, k, step)
+    px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
+    qx, qy, qz = warped_by_corners(px, py, pz, warp, nodes_x, nodes_y, nodes_z, constants, found)
+    f0, f1, f2 = field_features(planes, side, qx, qy, qz, found)
+    kind = weights.dtype.element_ty
+    return k, found, f0.to(kind), f1.to(kind), f2.to(kind)
 
 
 @triton.jit

@@ -151,9 +151,9 @@ def _by_output(precision: str, tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _unpacked(d_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of w1, w2, w3 from those of `_by_output`."""
-    first, second, third = d_weights.split([HIDDEN * FEATURES, HIDDEN * HIDDEN, OUTPUTS * HIDDEN])
-    return first.view(HIDDEN, FEATURES), second.view(HIDDEN, HIDDEN), third.view(OUTPUTS, HIDDEN)[:4]
+    """Gradients of w1, w2, w3 from the weights' kernel: those of w1 and w2 have a row for each input."""
+    first, second, third = d_weights.split([FEATURES * HIDDEN, HIDDEN * HIDDEN, OUTPUTS * HIDDEN])
+    return first.view(FEATURES, HIDDEN).t(), second.view(HIDDEN, HIDDEN).t(), third.view(OUTPUTS, HIDDEN)[:4]
 
 
 @lru_cache(maxsize=64)

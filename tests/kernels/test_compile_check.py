@@ -26,6 +26,7 @@ from kernels.compile_check import (
     parse_usage,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = Compiled(
     name="good",
     sm=86,
@@ -62,19 +63,24 @@ def test_a_kernel_compiles_for_two_generations(tmp_path: Path) -> None:
         assert 16 < row["registers"] <= 255 and 0 < row["shared_bytes"] <= SHARED_LIMIT_BYTES[row["sm"]]
 
 
-SPILLS = {("march_gradients_weights", 86), ("march_gradients_weights", 89)}
-"""What is known to spill (kernels/ray_march/README.md): the check refuses it, and nothing else may join it."""
-
-
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_every_kernel_compiles_for_every_generation(tmp_path: Path) -> None:
     done, rows = run_check(tmp_path, timeout_s=3590)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert {(row["name"], row["sm"]) for row in rows if row["local_instructions"] or row["stack_bytes"]} == SPILLS
-    assert done.stdout.count("spills:") == len(SPILLS)
-    assert not re.search("the limit is|no tensor-core", done.stdout), done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not [row for row in rows if row["local_instructions"] or row["stack_bytes"]]
+    assert not re.search("spills:|the limit is|no tensor-core", done.stdout), done.stdout
     assert len(rows) == sum(len(case.architectures or SHARED_LIMIT_BYTES) for case in find_cases())
+
+
+def test_the_table_has_every_case_and_none_spills() -> None:
+    """benchmarks/results/kernels_compile.json: shipped block sizes on all architectures, as last compiled."""
+    figures = json.loads((ROOT / "benchmarks/results/kernels_compile.json").read_text())["figures"]
+    spills = {name.removesuffix(".spills"): f["value"] for name, f in figures.items() if name.endswith(".spills")}
+    assert set(spills) == {
+        f"{case.name}.sm{sm}" for case in find_cases() for sm in case.architectures or SHARED_LIMIT_BYTES
+    }
+    assert not {name: value for name, value in spills.items() if value}
 
 
 def test_what_may_not_ship_is_said() -> None:

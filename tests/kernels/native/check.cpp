@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "scene.hpp"
@@ -164,6 +165,35 @@ void check_dense(int isa, Random& random) {
   }
 }
 
+// Callers on threads of their own, each with a team, share one packed matrix; the residual is added in place.
+void check_callers(int isa, Random& random) {
+  const int outputs = 130, channels = 24, frames = 9, callers = 3;
+  const auto weight = normal(random, outputs * channels, 1.0f), x = normal(random, frames * channels, 1.0f);
+  const auto add = normal(random, frames * outputs, 1.0f);
+  NlsDense* dense = nullptr;
+  require(nls_dense_create(weight.data(), nullptr, outputs, channels, isa, &dense) == NLS_OK, "nls_dense_create");
+  std::vector<std::vector<float>> made(callers, add), heard(callers, std::vector<float>(x.size()));
+  const auto work = [&](int caller) {
+    std::vector<float>&y = made[static_cast<size_t>(caller)], &out = heard[static_cast<size_t>(caller)];
+    NlsTeam* team = nullptr;
+    require(nls_team_create(1 + caller, &team) == NLS_OK, "nls_team_create");
+    const NlsProduct call{x.data(), nullptr, nullptr, y.data(), 0, 0, 1, frames, channels, 1, 1, NLS_GELU, NLS_NONE};
+    for (int turn = 0; turn < 20; turn++) require(nls_dense_run(dense, team, &call, y.data()) == NLS_OK, "product");
+    nls_team_destroy(team);
+    const NlsAttention attention{x.data(), x.data(), x.data(), nullptr, out.data(), 0, channels, 0, channels,
+                                 0,        channels, 1,        frames,  frames,     2, 12,       0.3f};
+    require(nls_attend(&attention, isa) == NLS_OK, "nls_attend");
+  };
+  std::vector<std::thread> threads;
+  for (int caller = 1; caller < callers; caller++) threads.emplace_back(work, caller);
+  work(0);
+  for (std::thread& thread : threads) thread.join();
+  for (int caller = 1; caller < callers; caller++)
+    require(made[static_cast<size_t>(caller)] == made[0] && heard[static_cast<size_t>(caller)] == heard[0],
+            "callers of one matrix get the same");
+  nls_dense_destroy(dense);
+}
+
 void check_distance(Random& random) {
   for (const int grid : {1, 2, 5, 13}) {
     const Field field(random, 2, grid, 0.02);
@@ -213,6 +243,7 @@ int main() {
     require(worst < 1e-4, "a level agrees with portable code");
     check_color(isa, random);
     check_dense(isa, random);
+    check_callers(isa, random);
   }
   check_layer(random);
   check_distance(random);
