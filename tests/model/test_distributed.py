@@ -30,7 +30,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command = [*launcher, "--nproc-per-node", "2", toy_training.__file__, str(folder)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     return folder, [json.loads((folder / f"process-{rank}.json").read_text()) for rank in range(2)]
 

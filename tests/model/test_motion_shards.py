@@ -86,7 +86,7 @@ def test_two_processes_with_half_the_corpus_train_as_one_with_all_of_it(prepared
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command = [*launcher, "--nproc-per-node", "2", toy_shards.__file__, str(tmp_path)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     said = [json.loads((tmp_path / f"process-{rank}.json").read_text()) for rank in range(2)]
     alone = toy_shards.train(tmp_path, tmp_path / "alone", ALONE)
