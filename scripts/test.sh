@@ -14,7 +14,7 @@ for word in "$@"; do
     [[ "$word" != tests/* ]] || exec $pytest "$@"
 done
 
-processes="$(nproc)"
+processes="$(env -u OMP_NUM_THREADS nproc)"  # nproc believes that variable
 ((processes <= 4)) || processes=4
 $pytest --timed without --numprocesses "$processes" --dist worksteal "$@"
 computing=$?
