@@ -81,12 +81,26 @@ def test_a_step_that_fails_ends_the_run_with_its_words_and_the_next_one_goes_on(
     (tree / "fail").write_text("evaluate decoder2d")
     done = evaluate(tree)
     assert done.returncode != 0 and "nothing works" in done.stderr
-    assert not any("evaluate table" in call for call in calls(tree))
+    assert not any("--markdown" in call for call in calls(tree))
     (tree / "fail").unlink()
     (tree / "calls").unlink()
     assert evaluate(tree).returncode == 0
     again = "\n".join(calls(tree))
     assert "train decoder2d" not in again and "create" not in again and "evaluate decoder2d" in again
+
+
+def test_rows_are_made_beside_other_steps_and_their_failure_ends_the_run(tree: Path) -> None:
+    """The table itself comes last, from all of them."""
+    assert evaluate(tree).returncode == 0
+    steps = [line.split("\t")[0] for line in (tree / "runs/evaluate/steps.tsv").read_text().splitlines()]
+    assert sorted(steps) == sorted([*STEPS, "rows of motion", "rows of pictures"]) and steps[-1] == "the table"
+    tables = [call for call in calls(tree) if call.startswith("evaluate table")]
+    assert "--capture" not in tables[0] and "--capture" in tables[1] and "--decoder" not in tables[1]
+    assert "--decoder" in tables[2]
+    (tree / "fail").write_text("motion.json")
+    (tree / "calls").unlink()
+    assert evaluate(tree).returncode != 0
+    assert not any("--markdown" in call for call in calls(tree))
 
 
 def test_without_a_decoder_it_has_no_rows(tree: Path) -> None:
