@@ -29,7 +29,7 @@ run=(.venv/bin/nerf-lipsync)
 patient=(--no-flow --timeout-s 7200)  # the table reads no flow; a busy machine must not cost clips
 capture=(--capture "$data/capture" --ict "$data/ict_facekit/ict_facekit.npz")
 mkdir -p "$work"
-trap 'running=$(jobs -p); [ -z "$running" ] || kill $running' EXIT
+trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null || true; done' EXIT
 
 # step NAME COMMAND...: run it, keep beside what it made how long it took and the machine's load.
 step() {
@@ -69,6 +69,7 @@ train_decoder() {
 }
 
 # Two cores: what needs one and waits for nothing goes beside what needs one. The table at the end takes over their rows.
+set -m  # what runs beside has a process group: nothing of it is left when this ends, by Ctrl-C too
 beside=()
 if [ $# = 0 ]; then
     step "rows of motion" "${run[@]}" "${table[@]}" "${small[@]}" --json "$work/motion.json" &

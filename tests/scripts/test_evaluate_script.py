@@ -12,6 +12,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "evaluate.sh"
 STAND_IN = """#!/bin/bash
 printf '%s\\n' "$*" >>calls
 if [ -f fail ] && [[ "$*" == *"$(cat fail)"* ]]; then echo "nothing works" >&2; exit 1; fi
+if [ -f hang ] && [[ "$*" == *"$(cat hang)"* ]]; then sleep 60; fi
 while [ $# -gt 0 ]; do
     case "$1 ${2:-}" in
         "--out "*avatar) mkdir -p "$2"; : >"$2/avatar.json" ;;
@@ -101,6 +102,14 @@ def test_rows_are_made_beside_other_steps_and_their_failure_ends_the_run(tree: P
     (tree / "calls").unlink()
     assert evaluate(tree).returncode != 0
     assert not any("--markdown" in call for call in calls(tree))
+
+
+def test_what_runs_beside_a_step_that_fails_ends_with_it(tree: Path) -> None:
+    """A process that was left would hold on to the pipes, for longer than `evaluate` waits."""
+    (tree / "hang").write_text("motion.json")
+    (tree / "fail").write_text("create")
+    done = evaluate(tree)
+    assert done.returncode != 0 and "nothing works" in done.stderr
 
 
 def test_without_a_decoder_it_has_no_rows(tree: Path) -> None:
