@@ -61,12 +61,13 @@ class SpeakDoor:
             return
         assert place.speaker is not None
         stream = _Stream(place, place.speaker, int(request["rate_hz"]), reader, writer)
-        media = SocketMedia(request["frames"], stream.send_binary, place.session.avatar) if request["frames"] else None
+        media: SocketMedia | None = None
         place.speaker.attached = True
         place.listeners.append(stream.send_event)
-        if media is not None:
-            place.egress.attach(media)
         try:
+            if request["frames"]:
+                media = SocketMedia(request["frames"], stream.send_binary, place.session.avatar)
+                place.egress.attach(media)
             stream.send({"type": "ok", "id": place.session.id})
             if ours:
                 place.start()
@@ -124,9 +125,10 @@ class _Stream:
         speaker.on_reported = self._reported
 
     async def run(self) -> None:
-        """Read, push and write until one of them ends."""
+        """Read, push and write until one of them ends, or the session does."""
         loops = (self._read(), self._push(), self._write(), self._tell_room())
-        tasks = [asyncio.create_task(loop) for loop in loops]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
+        tasks.append(asyncio.create_task(self._place.closed.wait()))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
