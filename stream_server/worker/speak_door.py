@@ -41,6 +41,7 @@ RATES_HZ = (16_000, 24_000, 48_000)
 _WAITING_IN = 1 << 13  # pieces of sound, of 10 ms each if they fill the next limit at 16 kHz
 _MOST_WAITING_SOUND = 1 << 22  # bytes
 _WAITING_OUT = 512
+_LAST_MESSAGES = 3  # an error, the closing of the socket, the end
 _ROOM_EVERY_S = 1.0
 
 
@@ -144,9 +145,12 @@ class _Stream:
             self._out.put_nowait(protocol.pack(body, blob))
 
     def send_event(self, event: Event) -> None:
-        """Queue an event; a fatal one ends the stream after it."""
+        """Queue an event; a fatal one ends the stream after it, and is told whatever waits."""
+        fatal = isinstance(event, ErrorEvent) and event.fatal
+        while fatal and self._out.qsize() > _WAITING_OUT - _LAST_MESSAGES:
+            self._out.get_nowait()
         self.send({"type": "text", "text": encode(event)})
-        if isinstance(event, ErrorEvent) and event.fatal:
+        if isinstance(event, ErrorEvent) and fatal:
             self.end(1011, event.code)
 
     def send_binary(self, data: bytes) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from stream_server.config import ServerConfig
 from stream_server.engine import protocol
 from stream_server.errors import EngineLostError, ProtocolError, RefusedError
-from stream_server.events import Event, NoticeEvent, decode
+from stream_server.events import ErrorEvent, Event, NoticeEvent, decode
 from stream_server.media.media_clock import MediaClock
 from stream_server.media.speech_stream import SpeechStream
 from stream_server.worker.place import Place
@@ -125,5 +125,19 @@ def test_small_pieces_beyond_what_may_wait_are_refused_in_words() -> None:
         refused = [told for told in await spoken.read() if "refused" in told]
         assert len(refused) > 500
         assert "wait already: this sound was dropped; see speech.room" in refused[0]
+
+    asyncio.run(run())
+
+
+def test_who_reads_late_is_told_why_the_session_ended() -> None:
+    async def run() -> None:
+        spoken = Spoken()
+        for _ in range(2000):
+            spoken.stream.send({"type": "text", "text": "{}"})
+        spoken.stream.send_event(ErrorEvent(code="model-failed", message="no more"))
+        queued = [spoken.stream._out.get_nowait() for _ in range(spoken.stream._out.qsize())]
+        assert queued[-1] is None
+        assert [b"model-failed" in data for data in queued[-3:-1] if data is not None] == [True, True]
+        assert len(queued) == 512
 
     asyncio.run(run())
