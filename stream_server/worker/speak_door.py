@@ -150,7 +150,7 @@ class _Stream:
         while fatal and self._out.qsize() > _WAITING_OUT - _LAST_MESSAGES:
             self._out.get_nowait()
         self.send({"type": "text", "text": encode(event)})
-        if isinstance(event, ErrorEvent) and fatal:
+        if isinstance(event, ErrorEvent) and event.fatal:
             self.end(1011, event.code)
 
     def send_binary(self, data: bytes) -> bool:
