@@ -28,12 +28,12 @@ class WorkerClient:
 
     def __init__(self, path: Path, *, timeout_s: float = 20.0) -> None:
         self._path = path
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
 
     async def ask(self, kind: str, **values: Any) -> dict[str, Any]:
         """Send a request, return the answer; a worker that is away answers with a problem as well."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 return await self._ask({"type": kind} | values)
         except (OSError, TimeoutError, EngineLostError, ProtocolError):
             return dict(_AWAY)
@@ -44,7 +44,7 @@ class WorkerClient:
         Raises:
             OSError, TimeoutError: The worker is away.
         """
-        async with asyncio.timeout(self._timeout_s):
+        async with asyncio.timeout(self.timeout_s):
             return await asyncio.open_unix_connection(os.fspath(self._path))
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
