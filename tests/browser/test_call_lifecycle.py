@@ -208,3 +208,64 @@ def test_what_is_chosen_while_a_call_connects_holds_when_it_is_live(browser: Chr
             {"avatar": "two", "controls": {"mood": "smile", "background": "#102030", "yaw_deg": 5}},
         ]
     ]
+
+
+ASSISTANT = """
+document.body.innerHTML = '<p id="caption" hidden></p><button id="interrupt" disabled></button><form id="say-form">'
+  + '<textarea id="say"></textarea><select id="voice"></select></form><ol id="said"></ol>';
+const { Assistant } = await import("/src/assistant.js");
+const problems = [];
+const refuse = () => { globalThis.fetch = async () => new Response('{"code": "no-voice"}', { status: 422 }); };
+const assistant = new Assistant({ session: async () => "0-a", current: () => "0-a", send: () => {}, soundMs: () => 0,
+  onProblem: (error) => problems.push(error.code) });
+const notes = () => [...document.querySelectorAll("#said small")].map((note) => note.textContent.slice(3));
+const id = (index) => [...assistant.utterances.keys()][index];
+const event = (type, index, played_ms = 0) => assistant.onEvent({ type, utterance: id(index), played_ms });
+const shown = () => [!assistant.caption.hidden, !assistant.interruptButton.disabled];
+"""
+
+
+def test_a_text_that_was_refused_does_not_wait(browser: Chromium, url: str) -> None:
+    """It did for ever, and after whatever else was said caption and Interrupt stayed."""
+    found = run(
+        browser,
+        url,
+        ASSISTANT
+        + """
+        const real = fetch;
+        refuse();
+        await assistant.say("one", null);
+        globalThis.fetch = real;
+        await assistant.say("two", null);
+        event("playback.started", 1);
+        const during = shown();
+        event("playback.finished", 1, 2000);
+        return { problems, notes: notes(), during, after: shown() };
+        """,
+    )
+    assert found["problems"] == ["no-voice"]
+    assert found["notes"] == ["not said", "said, 2.0 s"]
+    assert (found["during"], found["after"]) == ([True, True], [False, False])
+
+
+def test_what_a_call_left_unsaid_does_not_wait_in_the_next_one(browser: Chromium, url: str) -> None:
+    found = run(
+        browser,
+        url,
+        ASSISTANT
+        + """
+        await assistant.say("one", null);
+        await assistant.say("two", null);
+        event("playback.started", 0);
+        event("playback.spoken", 0, 1000);
+        assistant.end();
+        const ended = notes();
+        await assistant.say("three", null);
+        event("playback.started", 2);
+        event("playback.finished", 2, 2000);
+        return { ended, notes: notes(), after: shown() };
+        """,
+    )
+    assert found["ended"] == ["cut, 1.0 s", "not said"]
+    assert found["notes"] == ["cut, 1.0 s", "not said", "said, 2.0 s"]
+    assert found["after"] == [False, False]
