@@ -24,7 +24,8 @@ def find_avatars(folder: Path) -> dict[str, dict[str, object]]:
         try:
             value = read_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            value = {"error": f"cannot be read: {error}"}
+            reason = error.strerror if isinstance(error, OSError) else error  # not the path: callers see it
+            value = {"error": f"cannot be read: {reason}"}
         found[file.parent.name] = value if isinstance(value, dict) else {"error": "is not a JSON object"}
     return found
 

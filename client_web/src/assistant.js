@@ -42,13 +42,15 @@ export class Assistant {
   /** @param {string} text @param {string | null} voice */
   async say(text, voice) {
     if (!text.trim()) return;
+    /** @type {HTMLElement | null} */ let note = null;
     try {
       const session = await this.handlers.session();
       const utterance = `page-${Date.now().toString(36)}-${this.count++}`;
-      this.#list(utterance, text);
+      note = this.#list(utterance, text);
       await postJson(`v1/sessions/${session}/speech`, { text, utterance, ...(voice && { voice }) });
       this.interruptButton.disabled = false;
     } catch (error) {
+      if (note) note.textContent = " – not said";
       this.handlers.onProblem(error);
     }
   }
@@ -79,13 +81,16 @@ export class Assistant {
     }
   }
 
-  /** The call is over. */
+  /** The call is over, and with it what was being said or waits. */
   end() {
+    for (const { note } of this.utterances.values()) {
+      note.textContent = (note.textContent ?? "").replace(" – waits", " – not said").replace(" – being said", " – cut");
+    }
     this.caption.hidden = true;
     this.interruptButton.disabled = true;
   }
 
-  /** @param {string} utterance @param {string} text */
+  /** @param {string} utterance @param {string} text @returns {HTMLElement} where it says what becomes of it */
   #list(utterance, text) {
     const note = make("small", { textContent: " – waits" });
     const item = make("li", {}, text, note);
@@ -95,6 +100,7 @@ export class Assistant {
     while (list.children.length > 50) list.firstElementChild?.remove();
     if (this.utterances.size > 50) this.utterances.delete(/** @type {string} */ (this.utterances.keys().next().value));
     list.scrollTop = list.scrollHeight;
+    return note;
   }
 
   /** @param {string} utterance */

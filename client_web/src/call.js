@@ -61,6 +61,7 @@ export class Call {
       this.view.onState("connecting");
       this.servers = await iceServers();
       await this.#open();
+      if (this.over) return;
       addEventListener("online", this.onOnline);
       addEventListener("offline", this.onOffline);
     } catch (error) {
@@ -86,15 +87,18 @@ export class Call {
     this.microphone?.getAudioTracks().forEach((track) => { track.enabled = !muted; });
   }
 
-  /** @param {string} deviceId change the microphone without ending the call */
+  /** @param {string} deviceId change the microphone without ending the call; what is asked for last holds */
   async changeMicrophone(deviceId) {
     this.wishes.deviceId = deviceId;
     if (!this.microphone) return;
-    const old = this.microphone;
-    await this.#listen();
-    const track = this.microphone.getAudioTracks()[0];
-    if (track) await this.peer?.replaceMicrophone(track);
-    old.getTracks().forEach((one) => one.stop());
+    const old = await this.#listen();
+    if (!old) return;
+    try {
+      const track = this.microphone.getAudioTracks()[0];
+      if (track) await this.peer?.replaceMicrophone(track);
+    } finally {
+      old.getTracks().forEach((one) => one.stop());
+    }
   }
 
   /** @param {Record<string, unknown>} controls sent without waiting for an answer */
@@ -124,6 +128,7 @@ export class Call {
 
   /** Idempotent. */
   end() {
+    if (this.over) return;
     this.over = true;
     removeEventListener("online", this.onOnline);
     removeEventListener("offline", this.onOffline);
@@ -139,10 +144,16 @@ export class Call {
     this.microphone?.getTracks().forEach((track) => track.stop());
   }
 
+  /** @returns {Promise<MediaStream | null>} what the new microphone takes the place of, which is the caller's to stop */
   async #listen() {
-    const stream = await openMicrophone(this.wishes.deviceId);
-    if (this.over) return stream.getTracks().forEach((track) => track.stop());
+    const { deviceId } = this.wishes;
+    const stream = await openMicrophone(deviceId);
+    if (this.over || deviceId !== this.wishes.deviceId) { // not wanted any more
+      stream.getTracks().forEach((track) => track.stop());
+      return null;
+    }
     this.meter?.close();
+    const old = this.microphone;
     this.microphone = stream;
     this.mute(this.wishes.muted);
     stream.getAudioTracks()[0]?.addEventListener("ended", () => {
@@ -152,18 +163,20 @@ export class Call {
       }
     });
     this.meter = new LevelMeter(stream, this.view.onLevel);
+    return old;
   }
 
   /** A new session; waits in the queue as long as it takes. */
   async #open() {
     let ticket = null;
     while (!this.over) {
-      const { source, avatar, controls, room } = this.wishes;
+      const { source, avatar, room } = this.wishes;
+      const controls = { ...this.wishes.controls };
       try {
         await this.#connect("v1/sessions", {
           source, controls, ...(avatar && { avatar }), ...(room && { room }), ...(ticket && { queue_ticket: ticket }),
         });
-        return;
+        return this.#catchUp(avatar, controls);
       } catch (error) {
         if (!(error instanceof BusyError)) throw error;
         ticket = error.ticket;
@@ -172,6 +185,23 @@ export class Call {
         await this.#pause(1000 * error.waitS);
       }
     }
+  }
+
+  /**
+   * Ask for what was chosen while the session was being opened with these: it did not hear of that.
+   * @param {string | null} avatar @param {Record<string, unknown>} controls
+   */
+  #catchUp(avatar, controls) {
+    const { wishes } = this;
+    const body = {
+      ...(wishes.avatar && wishes.avatar !== avatar && { avatar: wishes.avatar }),
+      ...(JSON.stringify(wishes.controls) !== JSON.stringify(controls) && { controls: wishes.controls }),
+    };
+    if (this.over || !Object.keys(body).length) return;
+    this.change(body).catch((error) => {
+      const message = String(error.advice ?? error).replace(/\.$/, "");
+      this.view.onEvent({ type: "notice", code: "refused", message });
+    });
   }
 
   /** @param {string} path @param {object} options */

@@ -39,8 +39,7 @@ class ControlsMaker:
         """
         given = dict(values)
         background = self._background(str(given.pop("background", "own")), bool(given.pop("background_blur", False)))
-        gaze = given.pop("gaze_rad", None)
-        pair = None if gaze is None else (float(gaze[0]), float(gaze[1]))
+        pair = _pair(given.pop("gaze_rad", None))
         try:
             return self._controls(**given, gaze_rad=pair, background=background, ease_s=EASE_S)
         except TypeError as error:
@@ -76,3 +75,14 @@ class ControlsMaker:
         return self._compositor.PictureBackground(
             picture, blur_share=self._background_files.BLUR_SHARE if blurred else 0.0
         )
+
+
+def _pair(gaze: Any) -> tuple[float, float] | None:
+    """Callers' own JSON comes here: it may be anything."""
+    if gaze is None:
+        return None
+    try:
+        yaw, pitch = gaze
+        return float(yaw), float(pitch)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"gaze_rad must be two numbers, [yaw, pitch], or null, got {str(gaze)[:40]}") from None

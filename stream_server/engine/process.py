@@ -214,7 +214,9 @@ class Engine:
             shown = None if task.avatar is None else self._loaded.shelf.get(task.avatar)
             if task.avatar is not None and shown is None:
                 raise ValueError(f"avatar {task.avatar!r} is not loaded")
-        except (ValueError, ModelError) as error:
+        except Exception as error:  # what one caller asks for must not end the engine
+            if not isinstance(error, ValueError | ModelError):
+                log.exception("a change failed")
             task.connection.answer(task.request, " ".join(str(error).split()))
             return
         if stream is not None and controls is not None:

@@ -6,6 +6,7 @@ Trickle and ICE restart are not offered: the answer holds all candidates, and PA
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
@@ -107,7 +108,7 @@ async def _offer(context: Context, request: Request, room: str) -> str | Respons
 def _created(context: Context, request: Request, base: str, answer: dict[str, Any]) -> Response:
     if (refusal := from_answer(answer)) is not None:
         return refusal
-    headers = {"Location": f"{base}/{answer['id']}", "Accept-Patch": "application/trickle-ice-sdpfrag"}
+    headers = {"Location": f"{quote(base)}/{answer['id']}", "Accept-Patch": "application/trickle-ice-sdpfrag"}
     links = link_headers(ice_servers(context.config, caller_of(request)))
     if links:
         headers["Link"] = links

@@ -112,7 +112,8 @@ async def _relay(
         return await _refuse(socket, _TRY_LATER, "not-ready", "the media worker does not answer")
     try:
         writer.write(protocol.pack(request))
-        answer, _blob = await protocol.read_message(reader)
+        async with asyncio.timeout(worker.timeout_s):  # others wait to be admitted
+            answer, _blob = await protocol.read_message(reader)
         if opened is not None:
             opened.set()
         if answer["type"] == "problem":
@@ -123,6 +124,8 @@ async def _relay(
         for task in both:
             task.cancel()
         await asyncio.gather(*both, return_exceptions=True)
+    except TimeoutError:
+        await _refuse(socket, _TRY_LATER, "not-ready", "the media worker does not answer")
     except (EngineLostError, ProtocolError, ConnectionError):
         await _refuse(socket, _TRY_LATER, "not-ready", "the media worker stopped")
     finally:

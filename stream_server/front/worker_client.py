@@ -28,12 +28,12 @@ class WorkerClient:
 
     def __init__(self, path: Path, *, timeout_s: float = 20.0) -> None:
         self._path = path
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
 
     async def ask(self, kind: str, **values: Any) -> dict[str, Any]:
         """Send a request, return the answer; a worker that is away answers with a problem as well."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 return await self._ask({"type": kind} | values)
         except (OSError, TimeoutError, EngineLostError, ProtocolError):
             return dict(_AWAY)
@@ -44,7 +44,7 @@ class WorkerClient:
         Raises:
             OSError, TimeoutError: The worker is away.
         """
-        async with asyncio.timeout(self._timeout_s):
+        async with asyncio.timeout(self.timeout_s):
             return await asyncio.open_unix_connection(os.fspath(self._path))
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -80,16 +80,17 @@ class WorkerPool:
         return [client.ask(kind, **values) for client in self._clients]
 
     async def status(self) -> dict[str, Any]:
-        """Of the server: the first worker's, with all sessions and the least loaded worker's number in `idlest`."""
+        """Of the server: the first worker's, with all sessions; `idlest` is the number of the least loaded worker with
+        an engine."""
         answers = await asyncio.gather(*self.ask_all("status"))
         good = [(a["peers"], i, a) for i, a in enumerate(answers) if a["type"] == "ok"]
         if not good:
             return answers[0]
-        loaded = [answer for _, _, answer in good if answer["avatar"] is not None]
-        first = dict(loaded[0] if loaded else good[0][2])
+        loaded = [entry for entry in good if entry[2]["avatar"] is not None] or good
+        first = dict(loaded[0][2])
         first["sessions"] = sum(answer["sessions"] for _, _, answer in good)
         first["busy_ms_per_hop"] = max(answer["busy_ms_per_hop"] for _, _, answer in good)
-        first["idlest"] = min(good, key=lambda entry: entry[:2])[1]
+        first["idlest"] = min(loaded, key=lambda entry: entry[:2])[1]
         return first
 
     def number(self, index: int) -> WorkerClient:

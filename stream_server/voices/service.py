@@ -27,27 +27,39 @@ class ServiceVoice:
     def __init__(self, url: str, *, model: str, voice: str, key: str | None) -> None:
         self._url = url
         self._body = {"model": model, "voice": voice, "response_format": "pcm"}
-        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._key = key
 
     async def speak(self, text: str) -> AsyncIterator[SpokenSound]:
         """The text's sound, as the service streams it."""
         answer = await asyncio.to_thread(self._ask, text)
+        loop = asyncio.get_running_loop()
+        reading: asyncio.Future[bytes] | None = None
         try:
             odd = b""
-            while piece := await asyncio.to_thread(self._read, answer):
+            while True:
+                reading = loop.run_in_executor(None, self._read, answer)
+                if not (piece := await asyncio.shield(reading)):
+                    break
                 data = odd + piece
                 even = len(data) - len(data) % 2
                 odd = data[even:]
                 yield SpokenSound(np.frombuffer(data[:even], "<i2").astype(np.int16), _RATE_HZ)
         finally:
-            answer.close()
+            if reading is None or reading.done():
+                answer.close()
+            else:  # closing waits for a read that is under way, and every call of this worker would wait with it
+                reading.add_done_callback(lambda _: answer.close())
 
     def _ask(self, text: str) -> HTTPResponse:
         data = json.dumps(self._body | {"input": text}).encode()
-        request = urllib.request.Request(self._url, data=data, headers=self._headers, method="POST")
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._url, data=data, headers=headers, method="POST")
+        if self._key:  # not for the place that a redirection names
+            request.add_unredirected_header("Authorization", f"Bearer {self._key}")
         try:
             answer: HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:
+            error.close()
             raise VoiceError(f"the speech service answered {error.code} {error.reason}") from error
         except OSError as error:
             raise VoiceError(f"the speech service cannot be reached: {error}") from error

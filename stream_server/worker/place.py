@@ -58,6 +58,7 @@ class Place:
     recorded: bool = False
     filmed: bool = False
     timers: set[asyncio.Task[None]] = field(default_factory=set)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
     speaker: Speaker | None = None
     recorder: Recorder | None = None
 
@@ -182,6 +183,7 @@ class Place:
 
     async def close(self) -> None:
         """Close the session and all peers; idempotent."""
+        self.closed.set()
         for timer in self.timers:
             timer.cancel()
         if self.speaker is not None:

@@ -91,6 +91,7 @@ class AvatarSession:
         self._ticker: asyncio.Task[None] | None = None
         self._frame_arrived = asyncio.Event()
         self._started = asyncio.Event()
+        self._changing = asyncio.Lock()
         self._ended = False
 
     @property
@@ -149,13 +150,14 @@ class AvatarSession:
         """
         if avatar is not None:
             await self._engine.request("load", avatar=avatar)
-        merged = None if controls is None else self.controls | controls
-        if merged is not None or avatar is not None:
-            await self._engine.request("change", session=self.id, controls=merged, avatar=avatar)
-        if merged is not None:
-            self.controls = merged
-        if avatar is not None:
-            self.shown_avatar = avatar
+        async with self._changing:  # one that takes longer would bring back what another has changed meanwhile
+            merged = None if controls is None else self.controls | controls
+            if merged is not None or avatar is not None:
+                await self._engine.request("change", session=self.id, controls=merged, avatar=avatar)
+            if merged is not None:
+                self.controls = merged
+            if avatar is not None:
+                self.shown_avatar = avatar
 
     def interrupt(self) -> int:
         """Stop what is being said: sound fades within 10 ms, the mouth goes to rest from the last frame sent.

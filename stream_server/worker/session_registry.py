@@ -142,7 +142,7 @@ class SessionRegistry:
         """Give a session another peer in the place of the one it had: after a change of network, or a reload.
 
         Raises:
-            NotFoundError: There is no such session of this owner, or the token is not its own.
+            NotFoundError: There is no such session of this owner, or the token is not its own; or it ended meanwhile.
             OfferError: The offer cannot be answered; the old peer stays.
         """
         place = self.find(session_id, owner)
@@ -151,6 +151,8 @@ class SessionRegistry:
         peer = place.new_main(self._main_ended(place))
         try:
             answer = await peer.answer(sdp)
+            if place.closed.is_set():
+                raise NotFoundError(f"session {session_id[:40]!r} ended before it was resumed")
         except BaseException:
             place.egress.detach(peer)
             await peer.close()

@@ -38,9 +38,10 @@ __all__ = ["SpeakDoor"]
 log = logging.getLogger(__name__)
 
 RATES_HZ = (16_000, 24_000, 48_000)
-_WAITING_IN = 256
+_WAITING_IN = 1 << 13  # pieces of sound, of 10 ms each if they fill the next limit at 16 kHz
 _MOST_WAITING_SOUND = 1 << 22  # bytes
 _WAITING_OUT = 512
+_LAST_MESSAGES = 3  # an error, the closing of the socket, the end
 _ROOM_EVERY_S = 1.0
 
 
@@ -61,12 +62,13 @@ class SpeakDoor:
             return
         assert place.speaker is not None
         stream = _Stream(place, place.speaker, int(request["rate_hz"]), reader, writer)
-        media = SocketMedia(request["frames"], stream.send_binary, place.session.avatar) if request["frames"] else None
+        media: SocketMedia | None = None
         place.speaker.attached = True
         place.listeners.append(stream.send_event)
-        if media is not None:
-            place.egress.attach(media)
         try:
+            if request["frames"]:
+                media = SocketMedia(request["frames"], stream.send_binary, place.session.avatar)
+                place.egress.attach(media)
             stream.send({"type": "ok", "id": place.session.id})
             if ours:
                 place.start()
@@ -116,7 +118,7 @@ class _Stream:
         self._rate_hz = rate_hz
         self._reader = reader
         self._writer = writer
-        self._sound: asyncio.Queue[tuple[Utterance, bytes | None]] = asyncio.Queue(_WAITING_IN)
+        self._sound: asyncio.Queue[tuple[Utterance, bytes | None]] = asyncio.Queue()  # bounded where sound comes in
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING_OUT)
         self._waiting_bytes = 0
         self._utterance: Utterance | None = None
@@ -124,9 +126,10 @@ class _Stream:
         speaker.on_reported = self._reported
 
     async def run(self) -> None:
-        """Read, push and write until one of them ends."""
+        """Read, push and write until one of them ends, or the session does."""
         loops = (self._read(), self._push(), self._write(), self._tell_room())
-        tasks = [asyncio.create_task(loop) for loop in loops]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
+        tasks.append(asyncio.create_task(self._place.closed.wait()))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -142,7 +145,10 @@ class _Stream:
             self._out.put_nowait(protocol.pack(body, blob))
 
     def send_event(self, event: Event) -> None:
-        """Queue an event; a fatal one ends the stream after it."""
+        """Queue an event; a fatal one ends the stream after it, and is told whatever waits."""
+        fatal = isinstance(event, ErrorEvent) and event.fatal
+        while fatal and self._out.qsize() > _WAITING_OUT - _LAST_MESSAGES:
+            self._out.get_nowait()
         self.send({"type": "text", "text": encode(event)})
         if isinstance(event, ErrorEvent) and event.fatal:
             self.end(1011, event.code)
@@ -172,21 +178,21 @@ class _Stream:
                 return
             try:
                 if body["type"] == "binary":
-                    await self._take_sound(blob)
+                    self._take_sound(blob)
                 else:
                     await self._take_text(str(body.get("text", "")))
             except (RefusedError, ConflictError, ServerBusyError, StreamServerError) as error:
                 self.send_event(NoticeEvent(code="refused", message=str(error)))
 
-    async def _take_sound(self, blob: bytes) -> None:
+    def _take_sound(self, blob: bytes) -> None:
         if len(blob) % 2:
             raise RefusedError(f"sound is 16-bit samples; got {len(blob)} bytes, an odd number")
         if self._utterance is None:
             self._utterance = self._speaker.begin(None)
-        if self._waiting_bytes > _MOST_WAITING_SOUND:
+        if self._waiting_bytes > _MOST_WAITING_SOUND or self._sound.qsize() >= _WAITING_IN:
             raise RefusedError(f"{self._waiting_bytes} bytes wait already: this sound was dropped; see speech.room")
         self._waiting_bytes += len(blob)
-        await self._sound.put((self._utterance, blob))
+        self._sound.put_nowait((self._utterance, blob))
 
     async def _take_text(self, text: str) -> None:
         try:
@@ -197,24 +203,24 @@ class _Stream:
             raise RefusedError(f"a message must be an object, got {type(message).__name__}")
         kind = message.get("type")
         if kind == "utterance.begin":
-            await self._end_utterance()
+            self._end_utterance()
             name = message.get("utterance")
             if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 64):
                 raise RefusedError("utterance must be a string of 1 to 64 characters")
             self._utterance = self._speaker.begin(name)
         elif kind == "utterance.end":
-            await self._end_utterance()
+            self._end_utterance()
         elif kind == "interrupt":
             self._utterance = None
             self._forget_sound()
             self._speaker.interrupt()
         else:
-            await self._end_utterance()
+            self._end_utterance()
             await self._place.do(message)
 
-    async def _end_utterance(self) -> None:
+    def _end_utterance(self) -> None:
         if self._utterance is not None:
-            await self._sound.put((self._utterance, None))
+            self._sound.put_nowait((self._utterance, None))
             self._utterance = None
 
     def _forget_sound(self) -> None:

@@ -62,6 +62,7 @@ class Speaker:
         self._texts: asyncio.Queue[tuple[Utterance, str, str | None]] = asyncio.Queue(_MOST_WAITING_TEXTS)
         self._task: asyncio.Task[None] | None = None
         self._current: asyncio.Task[None] | None = None
+        self._closed = False
         self.attached = False
         """Whether a WebSocket speaks through it; one at a time."""
         self.on_reported: Callable[[str, Any], None] = lambda _utterance, _played_ms: None
@@ -72,7 +73,10 @@ class Speaker:
         Raises:
             VoiceError: There is no such voice here.
             ServerBusyError: Sixteen texts wait already.
+            ConflictError: The session has ended.
         """
+        if self._closed:
+            raise ConflictError("this session has ended")
         choose_voice(self._config.voice_settings(), voice)
         if self._texts.full():
             raise ServerBusyError(_MOST_WAITING_TEXTS, 2)
@@ -131,12 +135,14 @@ class Speaker:
             self.on_reported(utterance, played_ms)
 
     async def close(self) -> None:
-        """Stop; idempotent."""
-        for task in (self._current, self._task):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        self._task = None
+        """Stop for good; idempotent."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._current is not None:  # not before: the other one would go on with the next text
+            self._current.cancel()
+            await asyncio.gather(self._current, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

@@ -52,8 +52,9 @@ class OneByOne(FakePipeline):
 class NoControls:
     """As `ControlsMaker`."""
 
-    def __call__(self, _: Any) -> None:
-        return None
+    def __call__(self, values: Any) -> None:
+        if values.get("breaks"):
+            raise LookupError("nobody thought of this")
 
     def reads_file(self, _: Any) -> bool:
         return False
@@ -144,3 +145,15 @@ def test_a_step_that_breaks_between_frames_ends_only_who_lacks_one(pipeline: One
         pipeline.fails = False
         ask(sock, pipeline, ("a",), 6)
         assert [protocol.receive_message(sock)[0]["last"] for _ in range(2)] == [False, True]
+
+
+def test_a_change_that_nobody_thought_of_is_refused_and_the_engine_goes_on(pipeline: OneByOne, tmp_path: Path) -> None:
+    pipeline.go_on.set()
+    with engine_with(pipeline, tmp_path) as (sock, _ring):
+        opened(sock, ("a", "b"), 5)
+        change = {"type": "change", "request": 1, "session": "a", "controls": {"breaks": True}, "avatar": None}
+        sock.sendall(protocol.pack(change))
+        answer = protocol.receive_message(sock)[0]
+        assert answer == {"type": "refused", "request": 1, "message": "nobody thought of this"}
+        ask(sock, pipeline, ("a", "b"), 5)
+        assert [protocol.receive_message(sock)[0]["type"] for _ in range(4)] == ["frames"] * 4

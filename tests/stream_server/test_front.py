@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from stream_server.avatar_folders import describe_avatar
 from stream_server.config import ServerConfig
 from stream_server.front.app import make_app
 from stream_server.front.worker_client import WorkerClient, WorkerPool
@@ -122,3 +123,28 @@ def test_the_page_asks_nobody_else() -> None:
     assert "http://" not in page.text
     assert "https://" not in page.text
     assert "synthetic" in page.text
+
+
+def test_a_room_may_have_a_name_in_any_script() -> None:
+    """It was published, and the publisher told that the server had failed."""
+    worker = FakeWorker(publish=ok(id="0-abc", sdp="v=0 answer", resume_token="again", avatar="default"))
+    headers = {"Content-Type": "application/sdp"}
+    answer = request(worker, "POST", "/whip/\u90e8\u5c4b", content=b"v=0", headers=headers)
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == "/whip/%E9%83%A8%E5%B1%8B/0-abc"
+    assert worker.asked[-1][1]["room"] == "\u90e8\u5c4b"
+
+
+def test_a_session_goes_to_a_worker_that_has_its_engine() -> None:
+    """A worker that was started again has no calls, and no engine for a moment."""
+    started = FakeWorker(status=ok(avatar=None, sessions=0, peers=0, busy_ms_per_hop=0.0))
+    busy = FakeWorker(status=ok(avatar=AVATAR, sessions=3, peers=3, busy_ms_per_hop=0.0))
+    found = asyncio.run(WorkerPool([started, busy]).status())
+    assert (found["idlest"], found["sessions"]) == (1, 3)
+    assert asyncio.run(WorkerPool([started]).status())["idlest"] == 0
+
+
+def test_what_is_wrong_with_an_avatar_does_not_tell_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "broken" / "avatar.json").mkdir(parents=True)
+    about = describe_avatar(tmp_path / "broken")
+    assert about["error"] == "cannot be read: Is a directory"

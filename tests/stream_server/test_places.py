@@ -16,9 +16,12 @@ from stream_server.engine.avatar_shelf import AvatarShelf
 from stream_server.engine.streams import KEPT_HOPS, Stream
 from stream_server.front.admission import Admission, capacity
 from stream_server.front.rate_limit import RateLimit
-from stream_server.worker.feed import FeedTrack
+from stream_server.media.encoder_trial import EncoderChoice
+from stream_server.media.video_encoder import kind_named
+from stream_server.worker.feed import Feed, FeedTrack
 from stream_server.worker.ladder import Ladder
 from stream_server.worker.port_range import PortRangeLoop
+from stream_server.worker.sinks.peer import PeerHooks, PeerSink
 
 AVATAR = {"hop_frames": 2, "fps": 25, "step_ms": 20.0}
 TIME_BASE = fractions.Fraction(1, 90_000)
@@ -183,6 +186,30 @@ def test_a_track_goes_on_in_time_when_its_feed_changes() -> None:
     assert pts[1] == 3600
     assert 0 <= pts[2] < 9_000  # by the clock, not by the other feed's position
     assert gaps == [1]
+
+
+def test_a_slow_viewer_stays_down_when_it_is_shown_another_feed() -> None:
+    """In a room of two it was sent the full rate again when the other one came, and never less."""
+
+    async def run() -> list[bool]:
+        def nothing(*_: object) -> None:
+            pass
+
+        peer = PeerSink("s", PeerHooks(nothing, nothing, list, nothing))
+        choice = EncoderChoice((), ("VP8",), {"VP8": (kind_named("libvpx"),)})
+        one, two = (Feed(choice, fps=25, bitrate_bps=700_000) for _ in range(2))
+        peer._connected = True
+        peer.show(one)
+        peer._ladder.rung = 2  # as its estimates asked for
+        one.move(peer._video, 2)
+        peer.show(two)
+        found = [peer._video in rung.viewers for rung in two._rungs]
+        for feed in (one, two):
+            await feed.close()
+        await peer.close()
+        return found
+
+    assert asyncio.run(run()) == [False, False, True]
 
 
 class Ear(asyncio.DatagramProtocol):

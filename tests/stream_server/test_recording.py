@@ -165,3 +165,12 @@ def test_a_call_is_recorded_and_outlives_a_full_disk(tmp_path: Path, monkeypatch
 
 def notices(peer: RealPeer) -> list[str]:
     return [event.code for event in peer.events if isinstance(event, NoticeEvent)]
+
+
+def test_a_file_that_is_moved_away_while_the_folder_is_looked_at_is_passed_over(tmp_path: Path) -> None:
+    """It ended the recording; a link to where a file was moved, and is no more, ended all of them."""
+    (tmp_path / "kept.mp4").write_bytes(bytes(600))
+    (tmp_path / "moved.mp4").symlink_to(tmp_path / "away")
+    folder = RecordingFolder(tmp_path, 1000)
+    assert folder.take(400)
+    assert not folder.take(1)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from stream_server.errors import ProtocolError, RefusedError
-from stream_server.events import Event, NoticeEvent, decode
+from stream_server.config import ServerConfig
+from stream_server.engine import protocol
+from stream_server.errors import EngineLostError, ProtocolError, RefusedError
+from stream_server.events import ErrorEvent, Event, NoticeEvent, decode
+from stream_server.media.media_clock import MediaClock
+from stream_server.media.speech_stream import SpeechStream
 from stream_server.worker.place import Place
 from stream_server.worker.speak_door import _Stream
+from stream_server.worker.speaker import Speaker
 
 
 class StuckWriter:
@@ -61,5 +67,77 @@ def test_pictures_are_dropped_first_and_then_messages() -> None:
         assert writer.written < 2000
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+class Spoken:
+    """A session whose sound nobody takes away, and a stream to it that has been sent `messages`."""
+
+    def __init__(self, *messages: bytes) -> None:
+        speech = SpeechStream(MediaClock(48_000))
+        session: Any = SimpleNamespace(speech=speech, id="s", emit=None)
+        session.interrupt = lambda: len(speech.interrupt(0, 0))
+        self.speaker = Speaker(session, ServerConfig())
+        self.reader = asyncio.StreamReader()
+        for message in messages:
+            self.reader.feed_data(message)
+        self.reader.feed_eof()
+        place = SimpleNamespace(session=session, speaker=self.speaker)
+        self.stream = _Stream(cast(Any, place), self.speaker, 48_000, self.reader, cast(Any, StuckWriter()))
+
+    async def read(self) -> list[str]:
+        """Take all that was sent, beside what pushes it on; the messages that went out."""
+        pushing = asyncio.create_task(self.stream._push())
+        try:
+            async with asyncio.timeout(10):
+                with suppress(EngineLostError):  # the end of what was sent
+                    await self.stream._read()
+        finally:
+            pushing.cancel()
+            await asyncio.gather(pushing, return_exceptions=True)
+        queued = [self.stream._out.get_nowait() for _ in range(self.stream._out.qsize())]
+        return [data.decode("utf-8", "replace") for data in queued if data is not None]
+
+
+def sound(count: int) -> bytes:
+    return protocol.pack({"type": "binary"}, bytes(2 * count))
+
+
+INTERRUPT = protocol.pack({"type": "text", "text": '{"type": "interrupt"}'})
+
+
+def test_an_interrupt_overtakes_sound_that_came_in_many_small_pieces() -> None:
+    """It waited behind them until the mouth had said enough for the next one."""
+
+    async def run() -> None:
+        spoken = Spoken(*[sound(48_000)] * 30, *[sound(960)] * 500, INTERRUPT)
+        assert not any("refused" in told for told in await spoken.read())
+        assert not spoken.speaker._speech.utterances
+        assert spoken.stream._sound.empty()
+
+    asyncio.run(run())
+
+
+def test_small_pieces_beyond_what_may_wait_are_refused_in_words() -> None:
+    async def run() -> None:
+        spoken = Spoken(*[sound(48_000)] * 30, *[sound(1)] * 9000)
+        refused = [told for told in await spoken.read() if "refused" in told]
+        assert len(refused) > 500
+        assert "wait already: this sound was dropped; see speech.room" in refused[0]
+
+    asyncio.run(run())
+
+
+def test_who_reads_late_is_told_why_the_session_ended() -> None:
+    async def run() -> None:
+        spoken = Spoken()
+        for _ in range(2000):
+            spoken.stream.send({"type": "text", "text": "{}"})
+        spoken.stream.send_event(ErrorEvent(code="model-failed", message="no more"))
+        queued = [spoken.stream._out.get_nowait() for _ in range(spoken.stream._out.qsize())]
+        assert queued[-1] is None
+        assert [b"model-failed" in data for data in queued[-3:-1] if data is not None] == [True, True]
+        assert len(queued) == 512
 
     asyncio.run(run())

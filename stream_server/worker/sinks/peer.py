@@ -116,6 +116,8 @@ class PeerSink(Listener):
         self._feed, self._hears = feed, sound
         if feed is not None and self._connected:
             feed.add(self._video, self._sound if sound else None)
+            if self._ladder.rung:  # its line is no better for another feed
+                feed.move(self._video, self._ladder.rung)
 
     def emit(self, event: Event) -> None:
         """Send an event if the channel is open and not clogged."""

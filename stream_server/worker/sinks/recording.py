@@ -72,8 +72,13 @@ class RecordingFolder:
         return os.fdopen(descriptor, "wb", buffering=0)
 
     def _scan(self) -> int:
+        total = 0
         with os.scandir(self._path) as entries:
-            return sum(entry.stat().st_size for entry in entries if entry.name.endswith(".mp4"))
+            for entry in entries:
+                if entry.name.endswith(".mp4"):
+                    with contextlib.suppress(FileNotFoundError):  # moved away in this moment
+                        total += entry.stat().st_size
+        return total
 
 
 class Recorder(Listener):

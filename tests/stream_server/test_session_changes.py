@@ -1,0 +1,93 @@
+"""Changes of one session that are asked for at the same time: each holds, whichever takes longest."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from stream_server.errors import RefusedError
+from stream_server.worker.session import AvatarSession
+from stream_server.worker.session_options import SessionOptions
+
+AVATAR = {"id": "default", "size": 128, "fps": 25, "hop_samples": 1280, "hop_frames": 2, "lookahead_frames": 2}
+
+
+class Engine:
+    """Answers when it is told to, and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.avatar = AVATAR | {"step_ms": 10.0}
+        self.asked: list[dict[str, Any]] = []
+        self.go_on = asyncio.Event()
+
+    async def request(self, kind: str, **values: Any) -> None:
+        self.asked.append({"type": kind} | values)
+        await self.go_on.wait()
+        if (values.get("controls") or {}).get("mood") == "wrong":
+            raise RefusedError("there is no mood 'wrong'")
+
+
+def session_on(engine: Engine) -> AvatarSession:
+    nothing: Any = lambda *_: None  # noqa: E731
+    options = SessionOptions(avatar="default", controls={"mood": "smile"})
+    log = cast(Any, SimpleNamespace())
+    return AvatarSession("s", cast(Any, engine), options, log=log, emit=nothing, on_end=nothing)
+
+
+async def settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_a_change_does_not_take_back_one_that_is_under_way() -> None:
+    """The head sprang back to where it was, when a background took its time."""
+
+    async def run() -> None:
+        engine = Engine()
+        session = session_on(engine)
+        slow = asyncio.create_task(session.change({"background": "beach"}, None))
+        await settled()
+        quick = asyncio.create_task(session.change({"yaw_deg": 5.0}, None))
+        await settled()
+        engine.go_on.set()
+        await asyncio.gather(slow, quick)
+        wanted = {"mood": "smile", "background": "beach", "yaw_deg": 5.0}
+        assert engine.asked[-1]["controls"] == wanted
+        assert session.controls == wanted
+
+    asyncio.run(run())
+
+
+def test_a_change_that_was_refused_is_not_carried_by_the_next_one() -> None:
+    async def run() -> None:
+        engine = Engine()
+        session = session_on(engine)
+        wrong = asyncio.create_task(session.change({"mood": "wrong"}, None))
+        await settled()
+        right = asyncio.create_task(session.change({"yaw_deg": 5.0}, None))
+        await settled()
+        engine.go_on.set()
+        with pytest.raises(RefusedError):
+            await wrong
+        await right
+        assert session.controls == {"mood": "smile", "yaw_deg": 5.0}
+
+    asyncio.run(run())
+
+
+def test_an_avatar_that_is_being_loaded_holds_up_no_change_of_controls() -> None:
+    async def run() -> None:
+        engine = Engine()
+        session = session_on(engine)
+        loading = asyncio.create_task(session.change(None, "other"))
+        steering = asyncio.create_task(session.change({"yaw_deg": 5.0}, None))
+        await settled()
+        assert [asked["type"] for asked in engine.asked] == ["load", "change"]
+        engine.go_on.set()
+        await asyncio.gather(loading, steering)
+        assert session.shown_avatar == "other"
+
+    asyncio.run(run())
