@@ -63,6 +63,8 @@ class AvatarSession:
         self.avatar: dict[str, Any] = engine.avatar
         self.shown_avatar = options.avatar
         self.controls = dict(options.controls)
+        self._changes: list[dict[str, Any]] = []
+        """Controls that the engine was asked for and has not answered yet."""
         self.source = options.source
         self.counters = SessionCounters()
         self.clock = MediaClock(RATE_HZ)
@@ -149,13 +151,24 @@ class AvatarSession:
         """
         if avatar is not None:
             await self._engine.request("load", avatar=avatar)
-        merged = None if controls is None else self.controls | controls
-        if merged is not None or avatar is not None:
-            await self._engine.request("change", session=self.id, controls=merged, avatar=avatar)
-        if merged is not None:
-            self.controls = merged
+        if controls is not None:
+            await self._change_controls(controls, avatar)
+        elif avatar is not None:
+            await self._engine.request("change", session=self.id, controls=None, avatar=avatar)
         if avatar is not None:
             self.shown_avatar = avatar
+
+    async def _change_controls(self, controls: dict[str, Any], avatar: str | None) -> None:
+        """The engine takes all controls at once: changes that it has not answered yet are among them."""
+        self._changes.append(controls)
+        merged = dict(self.controls)
+        for change in self._changes:
+            merged |= change
+        try:
+            await self._engine.request("change", session=self.id, controls=merged, avatar=avatar)
+        finally:
+            self._changes.remove(controls)
+        self.controls |= controls
 
     def interrupt(self) -> int:
         """Stop what is being said: sound fades within 10 ms, the mouth goes to rest from the last frame sent.

@@ -38,7 +38,7 @@ __all__ = ["SpeakDoor"]
 log = logging.getLogger(__name__)
 
 RATES_HZ = (16_000, 24_000, 48_000)
-_WAITING_IN = 256
+_WAITING_IN = 8192  # pieces: 20 ms of sound each fill the bytes first
 _MOST_WAITING_SOUND = 1 << 22  # bytes
 _WAITING_OUT = 512
 _ROOM_EVERY_S = 1.0
@@ -116,10 +116,12 @@ class _Stream:
         self._rate_hz = rate_hz
         self._reader = reader
         self._writer = writer
-        self._sound: asyncio.Queue[tuple[Utterance, bytes | None]] = asyncio.Queue(_WAITING_IN)
+        self._sound: asyncio.Queue[tuple[Utterance, bytes | None]] = asyncio.Queue()
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING_OUT)
         self._waiting_bytes = 0
+        self._pushed_bytes = 0
         self._utterance: Utterance | None = None
+        self._begun: list[Utterance] = []
         self._sampler = UpSampler(rate_hz)
         speaker.on_reported = self._reported
 
@@ -132,6 +134,8 @@ class _Stream:
         finally:
             for task in tasks:
                 task.cancel()
+            for utterance in self._begun:  # what it left unended is over: others wait for its end
+                self._speaker.finish(utterance)
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(result, Exception) and not isinstance(result, EngineLostError | ConnectionError):
                     log.error("a speak stream failed", exc_info=result)
@@ -172,21 +176,21 @@ class _Stream:
                 return
             try:
                 if body["type"] == "binary":
-                    await self._take_sound(blob)
+                    self._take_sound(blob)
                 else:
                     await self._take_text(str(body.get("text", "")))
             except (RefusedError, ConflictError, ServerBusyError, StreamServerError) as error:
                 self.send_event(NoticeEvent(code="refused", message=str(error)))
 
-    async def _take_sound(self, blob: bytes) -> None:
+    def _take_sound(self, blob: bytes) -> None:
         if len(blob) % 2:
             raise RefusedError(f"sound is 16-bit samples; got {len(blob)} bytes, an odd number")
         if self._utterance is None:
-            self._utterance = self._speaker.begin(None)
-        if self._waiting_bytes > _MOST_WAITING_SOUND:
+            self._utterance = self._begin(None)
+        if self._waiting_bytes > _MOST_WAITING_SOUND or self._sound.qsize() > _WAITING_IN:
             raise RefusedError(f"{self._waiting_bytes} bytes wait already: this sound was dropped; see speech.room")
         self._waiting_bytes += len(blob)
-        await self._sound.put((self._utterance, blob))
+        self._sound.put_nowait((self._utterance, blob))
 
     async def _take_text(self, text: str) -> None:
         try:
@@ -197,30 +201,36 @@ class _Stream:
             raise RefusedError(f"a message must be an object, got {type(message).__name__}")
         kind = message.get("type")
         if kind == "utterance.begin":
-            await self._end_utterance()
+            self._end_utterance()
             name = message.get("utterance")
             if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 64):
                 raise RefusedError("utterance must be a string of 1 to 64 characters")
-            self._utterance = self._speaker.begin(name)
+            self._utterance = self._begin(name)
         elif kind == "utterance.end":
-            await self._end_utterance()
+            self._end_utterance()
         elif kind == "interrupt":
             self._utterance = None
             self._forget_sound()
             self._speaker.interrupt()
         else:
-            await self._end_utterance()
+            if kind == "say":  # a text is an utterance of its own; a control is not
+                self._end_utterance()
             await self._place.do(message)
 
-    async def _end_utterance(self) -> None:
+    def _begin(self, name: str | None) -> Utterance:
+        utterance = self._speaker.begin(name)
+        self._begun = [*(old for old in self._begun if not old.closed), utterance]
+        return utterance
+
+    def _end_utterance(self) -> None:
         if self._utterance is not None:
-            await self._sound.put((self._utterance, None))
+            self._sound.put_nowait((self._utterance, None))
             self._utterance = None
 
     def _forget_sound(self) -> None:
         while not self._sound.empty():
             self._sound.get_nowait()
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._pushed_bytes = 0
         self._sampler = UpSampler(self._rate_hz)
 
     async def _push(self) -> None:
@@ -231,13 +241,15 @@ class _Stream:
                 self._sampler = UpSampler(self._rate_hz)
                 self._speaker.finish(utterance)
                 continue
+            self._waiting_bytes -= len(blob)
+            self._pushed_bytes = len(blob)
             await self._speaker.push(utterance, self._sampler.push(np.frombuffer(blob, "<i2").astype(np.int16)))
-            self._waiting_bytes = max(0, self._waiting_bytes - len(blob))
+            self._pushed_bytes = 0
 
     async def _tell_room(self) -> None:
         """How much more may be sent before it is held back; well-behaved senders look at it."""
         while True:
-            waiting_ms = self._waiting_bytes * 500 // self._rate_hz
+            waiting_ms = (self._waiting_bytes + self._pushed_bytes) * 500 // self._rate_hz
             room = {"v": 1, "type": "speech.room", "room_ms": max(0, self._speaker.room_ms - waiting_ms)}
             self.send({"type": "text", "text": json.dumps(room)})
             await asyncio.sleep(_ROOM_EVERY_S)
