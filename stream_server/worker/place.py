@@ -39,7 +39,7 @@ _FILMED = NoticeEvent(code="camera-on", message="a virtual camera on the server'
 @dataclass(eq=False)
 class Place:
     """A session's surroundings. `main` is the peer that opened it, `viewers` only watch;
-    `published_as` is the WHIP room whose publisher it is."""
+    `published_as` is the WHIP room whose publisher it is; `closers` are called when it closes."""
 
     session: AvatarSession
     owner: str
@@ -54,6 +54,7 @@ class Place:
     published_as: str | None = None
     viewers: dict[str, PeerSink] = field(default_factory=dict)
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
+    closers: list[Callable[[], None]] = field(default_factory=list)
     resume_token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     recorded: bool = False
     filmed: bool = False
@@ -182,6 +183,8 @@ class Place:
 
     async def close(self) -> None:
         """Close the session and all peers; idempotent."""
+        for closer in list(self.closers):
+            closer()
         for timer in self.timers:
             timer.cancel()
         if self.speaker is not None:

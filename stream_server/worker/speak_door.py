@@ -64,6 +64,7 @@ class SpeakDoor:
         media = SocketMedia(request["frames"], stream.send_binary, place.session.avatar) if request["frames"] else None
         place.speaker.attached = True
         place.listeners.append(stream.send_event)
+        place.closers.append(stream.end_with_session)
         if media is not None:
             place.egress.attach(media)
         try:
@@ -77,6 +78,7 @@ class SpeakDoor:
             place.speaker.attached = False
             with contextlib.suppress(ValueError):
                 place.listeners.remove(stream.send_event)
+            place.closers.remove(stream.end_with_session)
             if media is not None:
                 place.egress.detach(media)
                 await media.close()
@@ -163,6 +165,10 @@ class _Stream:
         self.send({"type": "close", "code": code, "reason": reason[:100]})
         if not self._out.full():
             self._out.put_nowait(None)
+
+    def end_with_session(self) -> None:
+        """Close it because the session was closed: hung up, deleted, or its caller lost."""
+        self.end(1000, "session-ended")
 
     async def _write(self) -> None:
         while (data := await self._out.get()) is not None:
