@@ -23,7 +23,16 @@ from model.provenance.credentials import Origin, VideoSigner
 from model.provenance.marker import MarkSettings
 from model.radiance.compositor import Transparent
 from model.state import Controls, HopOutput
-from model.video_writing import AUDIO_OUT_HZ, Sound, check_alpha_output, discard, open_writer, partial_path
+from model.video_writing import (
+    AUDIO_OUT_HZ,
+    Sound,
+    check_alpha_output,
+    check_file,
+    check_opaque_output,
+    discard,
+    open_writer,
+    partial_path,
+)
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
@@ -61,10 +70,7 @@ def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progr
         InputError: The audio or the poses cannot be used, or `out` cannot be written or signed.
     """
     transparent = isinstance(options.controls.background, Transparent)
-    if transparent:
-        check_alpha_output(out)
-        if options.signer is not None:
-            raise InputError("Content Credentials are signed into MP4 files; leave --sign-cert or --transparent out")
+    _check_outputs(audio, out, options)
     speech = read_audio(audio)
     sound = read_audio(audio, rate_hz=AUDIO_OUT_HZ)
     total = max(1, round(len(speech) / SAMPLES_PER_FRAME))
@@ -87,6 +93,20 @@ def render_video(audio: Path, out: Path, options: RenderOptions, progress: Progr
     if options.motion_out:
         _write_motion(options.motion_out, motion)
     return total
+
+
+def _check_outputs(audio: Path, out: Path, options: RenderOptions) -> None:
+    """What cannot be written is said before the rendering, not after it; the sound is never written over."""
+    if isinstance(options.controls.background, Transparent):
+        check_alpha_output(out)
+        if options.signer is not None:
+            raise InputError("Content Credentials are signed into MP4 files; leave --sign-cert or --transparent out")
+    else:
+        check_opaque_output(out)
+    if out.exists() and audio.exists() and out.samefile(audio):
+        raise InputError(f"--out {out} is the sound itself and would replace it; give another name")
+    if options.motion_out:
+        check_file(options.motion_out)
 
 
 def _load(options: RenderOptions) -> AvatarPipeline:
@@ -181,12 +201,15 @@ def _write_motion(path: Path, motion: NDArray[np.float32]) -> None:
     from model.motion.space import load_motion_space
 
     space = load_motion_space()
-    np.savez_compressed(
-        path,
-        motion=motion,
-        arkit=space.to_arkit(motion),
-        arkit_names=np.array(space.arkit_names),
-        lip_opening=space.lip_opening(motion),
-        motion_space=np.array(space.hash),
-        fps=np.array(FPS),
-    )
+    try:
+        np.savez_compressed(
+            path,
+            motion=motion,
+            arkit=space.to_arkit(motion),
+            arkit_names=np.array(space.arkit_names),
+            lip_opening=space.lip_opening(motion),
+            motion_space=np.array(space.hash),
+            fps=np.array(FPS),
+        )
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error

@@ -82,11 +82,34 @@ class VideoWriter(Protocol):
     ) -> None: ...
 
 
+def check_file(out: Path) -> None:
+    """Refuse what no file can be written to, before anything is rendered.
+
+    Raises:
+        InputError: A folder, or a file in a folder that is not there.
+    """
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name a file in it")
+    if not out.parent.is_dir():
+        raise InputError(f"cannot write {out}: there is no folder {out.parent}; make it first")
+
+
+def check_opaque_output(out: Path) -> None:
+    """Refuse names that promise alpha: without it every file is an MP4.
+
+    Raises:
+        InputError: Such a name, or no file can be written there.
+    """
+    if out.suffix.lower() in ALPHA_FORMATS:
+        raise InputError(f"{out.name}: {out.suffix} is for --transparent; without it the video is an MP4, name it .mp4")
+    check_file(out)
+
+
 def check_alpha_output(out: Path) -> None:
     """Refuse what transparent frames cannot be written to.
 
     Raises:
-        InputError: Neither .mov, .webm nor a new folder.
+        InputError: Neither .mov, .webm nor a new folder, or no file can be written there.
     """
     if out.suffix and out.suffix.lower() not in ALPHA_FORMATS:
         raise InputError(
@@ -95,6 +118,8 @@ def check_alpha_output(out: Path) -> None:
         )
     if not out.suffix and out.exists():
         raise InputError(f"{out} exists; name a new folder for the PNG files")
+    if out.suffix:
+        check_file(out)
 
 
 def partial_path(out: Path, transparent: bool) -> Path:

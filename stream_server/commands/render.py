@@ -33,7 +33,9 @@ def render(
     ] = "auto",
     yaw: Annotated[float, typer.Option(min=-30, max=30, help="turns the head, degrees; > 0 to its left")] = 0.0,
     pitch: Annotated[float, typer.Option(min=-20, max=20, help="nods the head, degrees; > 0 down")] = 0.0,
-    poses: Annotated[Path | None, typer.Option(help="JSON [[yaw, pitch, roll], ...], a row per frame")] = None,
+    poses: Annotated[
+        Path | None, typer.Option(help=r"JSON [\[yaw, pitch, roll], ...], a row per frame, the last one held")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="equal seeds give equal frames")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=50, help="sampler steps per hop")] = 2,
     temperature: Annotated[float, typer.Option(min=0, max=1.5, help="0: mean motion, 1: as varied as people")] = 0.0,

@@ -56,6 +56,15 @@ class SpeechStream:
         """Whether another utterance may begin."""
         return len(self.utterances) < _MOST_UTTERANCES
 
+    def is_turn(self, utterance: Utterance) -> bool:
+        """Whether all sound of what was begun before it is here."""
+        for other in self.utterances:
+            if other is utterance:
+                break
+            if not other.closed:
+                return False
+        return True
+
     def begin(self, utterance_id: str) -> Utterance:
         """A new utterance, after all others."""
         utterance = Utterance(utterance_id)

@@ -42,6 +42,7 @@ _WAITING_IN = 1 << 13  # pieces of sound, of 10 ms each if they fill the next li
 _MOST_WAITING_SOUND = 1 << 22  # bytes
 _WAITING_OUT = 512
 _LAST_MESSAGES = 3  # an error, the closing of the socket, the end
+_LAST_WORDS_S = 1.0
 _ROOM_EVERY_S = 1.0
 
 
@@ -121,20 +122,24 @@ class _Stream:
         self._sound: asyncio.Queue[tuple[Utterance, bytes | None]] = asyncio.Queue()  # bounded where sound comes in
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING_OUT)
         self._waiting_bytes = 0
+        self._pushed_bytes = 0
         self._utterance: Utterance | None = None
+        self._begun: list[Utterance] = []
         self._sampler = UpSampler(rate_hz)
         speaker.on_reported = self._reported
 
     async def run(self) -> None:
         """Read, push and write until one of them ends, or the session does."""
         loops = (self._read(), self._push(), self._write(), self._tell_room())
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
-        tasks.append(asyncio.create_task(self._place.closed.wait()))
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        tasks.append(asyncio.create_task(self._end_with_session()))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
+            for utterance in self._begun:  # what it left unended is over: others wait for its end
+                self._speaker.finish(utterance)
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(result, Exception) and not isinstance(result, EngineLostError | ConnectionError):
                     log.error("a speak stream failed", exc_info=result)
@@ -166,6 +171,12 @@ class _Stream:
         if not self._out.full():
             self._out.put_nowait(None)
 
+    async def _end_with_session(self) -> None:
+        """Say that the session was closed (hung up, deleted, its caller lost), and end; who reads nothing, too."""
+        await self._place.closed.wait()
+        self.end(1000, "session-ended")
+        await asyncio.sleep(_LAST_WORDS_S)
+
     async def _write(self) -> None:
         while (data := await self._out.get()) is not None:
             self._writer.write(data)
@@ -188,7 +199,7 @@ class _Stream:
         if len(blob) % 2:
             raise RefusedError(f"sound is 16-bit samples; got {len(blob)} bytes, an odd number")
         if self._utterance is None:
-            self._utterance = self._speaker.begin(None)
+            self._utterance = self._begin(None)
         if self._waiting_bytes > _MOST_WAITING_SOUND or self._sound.qsize() >= _WAITING_IN:
             raise RefusedError(f"{self._waiting_bytes} bytes wait already: this sound was dropped; see speech.room")
         self._waiting_bytes += len(blob)
@@ -207,7 +218,7 @@ class _Stream:
             name = message.get("utterance")
             if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 64):
                 raise RefusedError("utterance must be a string of 1 to 64 characters")
-            self._utterance = self._speaker.begin(name)
+            self._utterance = self._begin(name)
         elif kind == "utterance.end":
             self._end_utterance()
         elif kind == "interrupt":
@@ -215,8 +226,14 @@ class _Stream:
             self._forget_sound()
             self._speaker.interrupt()
         else:
-            self._end_utterance()
+            if kind == "say":  # a text is an utterance of its own; a control is not
+                self._end_utterance()
             await self._place.do(message)
+
+    def _begin(self, name: str | None) -> Utterance:
+        utterance = self._speaker.begin(name)
+        self._begun = [*(old for old in self._begun if not old.closed), utterance]
+        return utterance
 
     def _end_utterance(self) -> None:
         if self._utterance is not None:
@@ -226,7 +243,7 @@ class _Stream:
     def _forget_sound(self) -> None:
         while not self._sound.empty():
             self._sound.get_nowait()
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._pushed_bytes = 0
         self._sampler = UpSampler(self._rate_hz)
 
     async def _push(self) -> None:
@@ -237,13 +254,15 @@ class _Stream:
                 self._sampler = UpSampler(self._rate_hz)
                 self._speaker.finish(utterance)
                 continue
+            self._waiting_bytes -= len(blob)
+            self._pushed_bytes = len(blob)
             await self._speaker.push(utterance, self._sampler.push(np.frombuffer(blob, "<i2").astype(np.int16)))
-            self._waiting_bytes = max(0, self._waiting_bytes - len(blob))
+            self._pushed_bytes = 0
 
     async def _tell_room(self) -> None:
         """How much more may be sent before it is held back; well-behaved senders look at it."""
         while True:
-            waiting_ms = self._waiting_bytes * 500 // self._rate_hz
+            waiting_ms = (self._waiting_bytes + self._pushed_bytes) * 500 // self._rate_hz
             room = {"v": 1, "type": "speech.room", "room_ms": max(0, self._speaker.room_ms - waiting_ms)}
             self.send({"type": "text", "text": json.dumps(room)})
             await asyncio.sleep(_ROOM_EVERY_S)

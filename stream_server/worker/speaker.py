@@ -101,10 +101,10 @@ class Speaker:
         return self._speech.begin(name)
 
     async def push(self, utterance: Utterance, samples: NDArray[np.int16]) -> bool:
-        """Append sound at 48 kHz, waiting until there is room; False once the utterance was interrupted."""
+        """Append sound at 48 kHz, waiting for its turn and for room; False once the utterance was interrupted."""
         for start in range(0, len(samples), _SLICE):
             part = samples[start : start + _SLICE]
-            while len(part) > self._speech.room_samples:
+            while len(part) > self._speech.room_samples or not self._speech.is_turn(utterance):
                 await asyncio.sleep(_ROOM_POLL_S)
                 if utterance.closed:
                     return False

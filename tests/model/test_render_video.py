@@ -175,6 +175,40 @@ def test_a_rendering_that_fails_at_its_end_leaves_nothing(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav"]
 
 
+@pytest.mark.parametrize(
+    ("out", "extra", "said"),
+    [
+        ("folder", (), "is a folder; name a file"),
+        ("none/o.mp4", (), "there is no folder"),
+        ("none/o.mov", ("--transparent",), "there is no folder"),
+        ("o.webm", (), "without it the video is an MP4"),
+        ("a.wav", (), "is the sound itself"),
+        ("o.mp4", ("--motion-out", "none/m.npz"), "there is no folder none"),
+        ("o.mp4", ("--motion-out", "folder"), "is a folder; name a file"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_loaded(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    out: str,
+    extra: tuple[str, ...],
+    said: str,
+) -> None:
+    def load(*_given: object, **_options: object) -> None:
+        raise AssertionError("it was to be refused first")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("model.render_video.AvatarPipeline.load", load)
+    audio = write_wav(Path("a.wav"), np.zeros(4800), 16_000)
+    before = audio.read_bytes()
+    Path("folder").mkdir()
+    assert render(audio, Path(out), *extra) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1 and said in errors[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "folder"] and audio.read_bytes() == before
+
+
 def test_bad_poses_and_odd_sizes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     audio = write_wav(tmp_path / "a.wav", np.zeros(4800), 16_000)
     (tmp_path / "p.json").write_text("[[1, 2]]")

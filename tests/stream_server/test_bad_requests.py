@@ -133,7 +133,7 @@ def test_bad_messages_on_the_socket_are_answered_and_it_goes_on(server: ServerPr
         await speaker.socket.send(b"\x00\x01\x02")  # half a sample too many
         await speaker.until(lambda: len(speaker.of("notice")) >= 6)
         await speaker.socket.send(tone(0.3))
-        await speaker.send(type="end")
+        await speaker.send(type="utterance.end")
         await speaker.until(lambda: bool(speaker.of("playback.finished")))
         await speaker.socket.close()
 

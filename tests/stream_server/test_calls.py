@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from websockets.exceptions import ConnectionClosed
 
 from stream_server.events import NoticeEvent
 from tests.stream_server.real_peer import RealPeer, offer_loopback
@@ -220,6 +221,11 @@ def test_an_assistant_speaks_to_a_browser(server: ServerProcess) -> None:
         await assistant.socket.close()
         seen = len(peer.codes)
         await peer.until(lambda: len(peer.codes) >= seen + 10)
+        third = await Assistant.open(server, session=peer.session)
+        await third.until(lambda: bool(third.of("ready")))
+        await peer.hang_up()
+        with pytest.raises(ConnectionClosed, match="session-ended"):
+            await third.until(lambda: False)
 
     together(server, 1, talk)
 

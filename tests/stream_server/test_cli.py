@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import rich.markup
 import typer
 
 from model.errors import InputError
@@ -25,6 +28,19 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for name in ("serve", "render", "prepare", "train", "evaluate", "bench", "results", "avatars", "doctor"):
         assert f" {name} " in out
+
+
+def test_help_shows_every_bracket() -> None:
+    """Help is rich markup, which takes `[word` for a style and leaves it out."""
+
+    def helps(command: Any) -> Iterator[str]:
+        yield command.help or ""
+        yield from (getattr(parameter, "help", None) or "" for parameter in command.params)
+        for inner in getattr(command, "commands", {}).values():
+            yield from helps(inner)
+
+    for text in helps(typer.main.get_command(cli.build_app())):
+        assert rich.markup.render(text).plain == text.replace("\\[", "[")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from stream_server.config import ServerConfig
@@ -14,7 +16,7 @@ from stream_server.engine import protocol
 from stream_server.errors import EngineLostError, ProtocolError, RefusedError
 from stream_server.events import ErrorEvent, Event, NoticeEvent, decode
 from stream_server.media.media_clock import MediaClock
-from stream_server.media.speech_stream import SpeechStream
+from stream_server.media.speech_stream import SpeechStream, Utterance
 from stream_server.worker.place import Place
 from stream_server.worker.speak_door import _Stream
 from stream_server.worker.speaker import Speaker
@@ -31,6 +33,113 @@ class StuckWriter:
 
     async def drain(self) -> None:
         await asyncio.Future()
+
+
+class SlowMouth:
+    """A speaker that has no room for any sound; notes what it is asked for."""
+
+    room_ms = 0
+
+    def __init__(self) -> None:
+        self.begun: list[Utterance] = []
+        self.pushed: list[str] = []
+        self.interrupts = 0
+        self.on_reported: Any = None
+
+    def begin(self, name: str | None) -> Utterance:
+        self.begun.append(Utterance(name or "unnamed"))
+        return self.begun[-1]
+
+    async def push(self, utterance: Utterance, samples: Any) -> None:
+        await asyncio.Future()
+
+    def finish(self, utterance: Utterance) -> None:
+        utterance.closed = True
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+
+
+class ReadyMouth(SlowMouth):
+    """One that takes all."""
+
+    async def push(self, utterance: Utterance, samples: Any) -> None:
+        self.pushed.append(utterance.id)
+
+
+def hear(speaker: SlowMouth, *messages: dict[str, Any] | bytes, done: list[dict[str, Any]] | None = None) -> None:
+    """A stream's whole life: these messages, then the assistant is gone."""
+
+    async def do(message: dict[str, Any]) -> None:
+        if done is not None:
+            done.append(message)
+
+    async def run() -> None:
+        reader = asyncio.StreamReader()
+        place = SimpleNamespace(do=do)
+        stream = _Stream(cast(Any, place), cast(Any, speaker), 24_000, reader, cast(Any, StuckWriter()))
+        running = asyncio.create_task(stream.run())
+        for message in messages:
+            sound = isinstance(message, bytes)
+            body = {"type": "binary"} if sound else {"type": "text", "text": json.dumps(message)}
+            reader.feed_data(protocol.pack(body, cast(bytes, message) if sound else b""))
+        for _ in range(10 * len(messages)):  # it reads them all
+            await asyncio.sleep(0)
+        reader.feed_eof()
+        await running
+
+    async def in_time() -> None:
+        async with asyncio.timeout(5.0):
+            await run()
+
+    asyncio.run(in_time())
+
+
+def test_an_interrupt_overtakes_any_number_of_small_pieces() -> None:
+    """It waited for the mouth once 256 pieces did: half a minute late for an assistant that sends 20 ms each."""
+    speaker = SlowMouth()
+    hear(speaker, *[bytes(960)] * 3000, {"type": "interrupt"})
+    assert speaker.interrupts == 1
+
+
+def test_an_assistant_that_goes_away_leaves_no_open_utterance() -> None:
+    """The next one could not use its id, and no event of any later utterance came."""
+    speaker = SlowMouth()
+    begin = {"type": "utterance.begin"}
+    hear(speaker, begin | {"utterance": "a"}, bytes(960), begin | {"utterance": "b"}, bytes(960))
+    assert [(utterance.id, utterance.closed) for utterance in speaker.begun] == [("a", True), ("b", True)]
+
+
+def test_a_control_does_not_end_what_is_being_said() -> None:
+    speaker = ReadyMouth()
+    done: list[dict[str, Any]] = []
+    control = {"type": "control", "controls": {"mood": "smile"}}
+    say = {"type": "say", "text": "Yes."}
+    begin = {"type": "utterance.begin", "utterance": "a"}
+    hear(speaker, begin, bytes(960), control, bytes(960), say, bytes(960), done=done)
+    assert speaker.pushed == ["a", "a", "a", "unnamed"]  # the third is the end's
+    assert done == [control, say]
+
+
+def test_what_is_said_waits_until_all_sound_before_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both waited for room and took it in turns: a text could be said in the middle of a long utterance."""
+    monkeypatch.setattr("stream_server.worker.speaker._ROOM_POLL_S", 0.0)
+
+    async def run() -> None:
+        speech = SpeechStream(MediaClock(48_000))
+        speaker = Speaker(cast(Any, SimpleNamespace(speech=speech, id="0-x")), ServerConfig())
+        first, second = speaker.begin("first"), speaker.begin("second")
+        pushing = asyncio.create_task(speaker.push(second, np.ones(960, np.int16)))
+        await asyncio.sleep(0)
+        assert await speaker.push(first, np.ones(960, np.int16))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (first.accepted, second.accepted) == (960, 0)
+        speaker.finish(first)
+        assert await pushing
+        assert second.accepted == 960
+
+    asyncio.run(run())
 
 
 DEEP = "[" * 100_000
