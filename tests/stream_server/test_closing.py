@@ -42,6 +42,10 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+async def drained() -> None:
+    """Of a socket that takes everything at once."""
+
+
 def left_over() -> set[str]:
     """Tasks beside this one."""
     return {task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}}
@@ -89,7 +93,7 @@ def test_an_assistant_is_let_go_when_its_session_is_closed_by_somebody_else() ->
         place = await sessions.open("me", SessionOptions(avatar="default", source="speech"))
         place.start()
         reader = asyncio.StreamReader()
-        writer = SimpleNamespace(write=lambda _data: None, drain=settled)
+        writer = SimpleNamespace(write=lambda _data: None, drain=drained)
         request = {"owner": "me", "id": place.session.id, "rate_hz": 48_000, "frames": None, "options": None}
         door = SpeakDoor(sessions, cast(Any, None))
         serving = asyncio.create_task(door.serve(request, reader, cast(Any, writer)))
@@ -115,7 +119,7 @@ def test_a_session_whose_pictures_cannot_be_encoded_is_closed_again(monkeypatch:
         sessions = registry()
         options: dict[str, Any] = {"avatar": "default", "controls": {}, "seed": None}
         request = {"owner": "me", "id": None, "rate_hz": 48_000, "frames": "mp4", "options": options}
-        writer = SimpleNamespace(write=lambda _data: None, drain=settled)
+        writer = SimpleNamespace(write=lambda _data: None, drain=drained)
         with pytest.raises(ValueError, match="libx264"):
             await SpeakDoor(sessions, cast(Any, None)).serve(request, asyncio.StreamReader(), cast(Any, writer))
         assert sessions.count == 0
