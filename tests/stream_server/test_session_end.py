@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
-from collections.abc import Coroutine
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from stream_server.config import ServerConfig
-from stream_server.errors import RefusedError
 from stream_server.worker.session import AvatarSession
 from stream_server.worker.session_registry import SessionRegistry
 
@@ -91,34 +88,3 @@ def test_a_cluster_hears_at_once_that_a_session_is_over() -> None:
         assert loop.time() - begun_s < 1.0
 
     asyncio.run(run())
-
-
-def test_changes_that_come_together_are_all_kept() -> None:
-    """Each was laid over the controls before it was asked for: of two at once the engine forgot the first."""
-    asked: list[dict[str, Any]] = []
-
-    async def request(_kind: str, *, controls: dict[str, Any], **_: Any) -> None:
-        asked.append(controls)
-        await asyncio.sleep(0)
-        if controls.get("mood") == "bored":
-            raise RefusedError("there is no mood 'bored'")
-
-    async def run() -> dict[str, Any]:
-        session = SimpleNamespace(
-            id="0-x", controls={"yaw_deg": 1}, _changes=[], _engine=SimpleNamespace(request=request)
-        )
-        session._change_controls = functools.partial(AvatarSession._change_controls, cast(Any, session))
-
-        def change(**controls: Any) -> Coroutine[Any, Any, None]:
-            return AvatarSession.change(cast(Any, session), controls, None)
-
-        await asyncio.gather(change(yaw_deg=2), change(mood="smile"), change(pitch_deg=3))
-        with pytest.raises(RefusedError):
-            await change(mood="bored", yaw_deg=9)
-        await change(idle=False)
-        return cast(dict[str, Any], session.controls)
-
-    kept = asyncio.run(run())
-    assert kept == {"yaw_deg": 2, "mood": "smile", "pitch_deg": 3, "idle": False}
-    assert asked[2] == {"yaw_deg": 2, "mood": "smile", "pitch_deg": 3}
-    assert asked[-1] == kept
