@@ -122,6 +122,7 @@ class _Stream:
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING_OUT)
         self._waiting_bytes = 0
         self._utterance: Utterance | None = None
+        self._begun: list[Utterance] = []
         self._sampler = UpSampler(rate_hz)
         speaker.on_reported = self._reported
 
@@ -138,6 +139,9 @@ class _Stream:
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(result, Exception) and not isinstance(result, EngineLostError | ConnectionError):
                     log.error("a speak stream failed", exc_info=result)
+            for utterance in self._begun:  # what has come is said, and others' turn comes after it
+                if not utterance.closed:
+                    self._speaker.finish(utterance)
 
     def send(self, body: dict[str, Any], blob: bytes = b"") -> None:
         """Queue a message; what an assistant does not read is dropped when 512 wait."""
@@ -188,10 +192,11 @@ class _Stream:
         if len(blob) % 2:
             raise RefusedError(f"sound is 16-bit samples; got {len(blob)} bytes, an odd number")
         if self._utterance is None:
-            self._utterance = self._speaker.begin(None)
+            self._utterance = self._begin(None)
         if self._waiting_bytes > _MOST_WAITING_SOUND or self._sound.qsize() >= _WAITING_IN:
             raise RefusedError(f"{self._waiting_bytes} bytes wait already: this sound was dropped; see speech.room")
         self._waiting_bytes += len(blob)
+        self._utterance.coming += 1
         self._sound.put_nowait((self._utterance, blob))
 
     async def _take_text(self, text: str) -> None:
@@ -207,7 +212,7 @@ class _Stream:
             name = message.get("utterance")
             if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 64):
                 raise RefusedError("utterance must be a string of 1 to 64 characters")
-            self._utterance = self._speaker.begin(name)
+            self._utterance = self._begin(name)
         elif kind == "utterance.end":
             self._end_utterance()
         elif kind == "interrupt":
@@ -218,8 +223,14 @@ class _Stream:
             self._end_utterance()
             await self._place.do(message)
 
+    def _begin(self, name: str | None) -> Utterance:
+        utterance = self._speaker.begin(name)
+        self._begun = [one for one in self._begun if not one.closed] + [utterance]
+        return utterance
+
     def _end_utterance(self) -> None:
         if self._utterance is not None:
+            self._utterance.coming += 1
             self._sound.put_nowait((self._utterance, None))
             self._utterance = None
 
@@ -238,6 +249,7 @@ class _Stream:
                 self._speaker.finish(utterance)
                 continue
             await self._speaker.push(utterance, self._sampler.push(np.frombuffer(blob, "<i2").astype(np.int16)))
+            utterance.coming -= 1
             self._waiting_bytes = max(0, self._waiting_bytes - len(blob))
 
     async def _tell_room(self) -> None:
