@@ -134,8 +134,15 @@ class ServerConfig:
             raise ServerConfigError(f"connect_timeout_s must be positive, got {self.connect_timeout_s}")
         if self.log_format not in LOG_FORMATS:
             raise ServerConfigError(f"log_format must be one of {LOG_FORMATS}, got {self.log_format!r}")
+        self._check_token()
+
+    def _check_token(self) -> None:
         if self.token is not None and len(self.token) < 8:
             raise ServerConfigError(f"a token needs at least 8 characters, got {len(self.token)}")
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ServerConfigError("a token must be printable ASCII without line breaks: it is sent in a header")
+        if self.token is not None and self.token != self.token.strip():
+            raise ServerConfigError("a token may hold spaces, but none at its ends: headers lose them")
         if not is_loopback(self.host) and self.token is None:
             raise ServerConfigError(
                 f"refusing to listen on {self.host} without --token: anyone on the network could use this server"

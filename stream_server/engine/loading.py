@@ -16,6 +16,7 @@ from stream_server.avatar_folders import Catalogue
 from stream_server.config import ServerConfig
 from stream_server.engine.avatar_shelf import AvatarShelf
 from stream_server.engine.controls import ControlsMaker
+from stream_server.errors import NotFoundError
 
 __all__ = ["HopOutputLike", "Loaded", "PipelineLike", "describe", "load", "step_in_parts"]
 
@@ -110,12 +111,14 @@ def load(config: ServerConfig) -> Loaded:
     make_controls = ControlsMaker(catalogue.backgrounds)
     step_ms = _step_ms(pipeline, make_controls({}), _STEPS if config.step_ms is None else _WARM_UP_STEPS)
     step_ms = config.step_ms or step_ms
-    shelf = AvatarShelf(
-        catalogue.first,
-        pipeline.shown,
-        lambda avatar_id: pipeline.load_shown(catalogue.avatars[avatar_id]),
-        limit_bytes=config.avatar_memory_mb << 20,
-    )
+
+    def load_avatar(avatar_id: str) -> Any:
+        if avatar_id not in catalogue.avatars:
+            known = ", ".join(sorted(catalogue.avatars))
+            raise NotFoundError(f"there is no avatar {avatar_id[:40]!r}; there is {known}")
+        return pipeline.load_shown(catalogue.avatars[avatar_id])
+
+    shelf = AvatarShelf(catalogue.first, pipeline.shown, load_avatar, limit_bytes=config.avatar_memory_mb << 20)
     held_fps = held_fps or pipeline.spec.hop_frames * 1000.0 / step_ms
     wait_s = _GPU_BATCH_WAIT_S if config.device != "cpu" and torch.cuda.is_available() else 0.0
     most_hops = _GPU_MOST_HOPS if config.device == "cuda" else _CPU_MOST_HOPS

@@ -151,7 +151,7 @@ class Engine:
         try:
             avatar = self._loaded.shelf.require(task.avatar)
         except Exception as error:
-            log.warning("avatar %s cannot be loaded: %s", task.avatar, error)
+            log.warning("avatar %r cannot be loaded: %s", task.avatar[:40], error)
             task.connection.answer(task.request, " ".join(str(error).split()))
         else:
             task.connection.answer(task.request, name=str(avatar.name))

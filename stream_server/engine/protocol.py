@@ -28,6 +28,7 @@ from __future__ import annotations
 import array
 import asyncio
 import json
+import os
 import socket
 import struct
 from typing import Any
@@ -63,12 +64,17 @@ def send_with_descriptor(connection: socket.socket, data: bytes, descriptor: int
 def receive_hello(connection: socket.socket) -> tuple[dict[str, Any], int]:
     """Read the first message and the descriptor that comes with it (blocking socket with a timeout)."""
     header, descriptors, _flags, _address = socket.recv_fds(connection, _HEADER.size, 1)
-    if not header:
-        raise EngineLostError("the engine closed the connection")
-    header += _receive_exactly(connection, _HEADER.size - len(header))
-    body, _blob = _receive_body(connection, header)
-    if body.get("type") != "hello" or body.get("version") != PROTOCOL_VERSION or not descriptors:
-        raise ProtocolError(f"expected hello of version {PROTOCOL_VERSION}, got {body!r}")
+    try:
+        if not header:
+            raise EngineLostError("the engine closed the connection")
+        header += _receive_exactly(connection, _HEADER.size - len(header))
+        body, _blob = _receive_body(connection, header)
+        if body.get("type") != "hello" or body.get("version") != PROTOCOL_VERSION or not descriptors:
+            raise ProtocolError(f"expected hello of version {PROTOCOL_VERSION}, got {body!r}")
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
     return body, descriptors[0]
 
 

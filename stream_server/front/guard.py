@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,7 @@ from stream_server.front.problems import problem
 __all__ = ["MOST_BODY_BYTES", "SOCKET_PROTOCOL", "Guard"]
 
 MOST_BODY_BYTES = 256 * 1024
+_TOO_LARGE = f"a request holds at most {MOST_BODY_BYTES} bytes"
 SOCKET_PROTOCOL = "nerf-lipsync"
 _TICKET_PREFIX = "ticket."
 _OPEN_PATHS = ("/healthz", "/readyz")
@@ -63,7 +65,7 @@ class Guard:
         if origin is not None and not self._same_site(origin, host):
             return problem(403, "wrong-origin", f"pages of {origin[:80]} may not use this server")
         if _length(headers) > MOST_BODY_BYTES:
-            return problem(413, "too-large", f"a request holds at most {MOST_BODY_BYTES} bytes")
+            return problem(413, "too-large", _TOO_LARGE)
         path = str(scope["path"])
         if not path.startswith(_GUARDED) or path in _OPEN_PATHS:
             return None
@@ -116,7 +118,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > MOST_BODY_BYTES:
-            return {"type": "http.disconnect"}
+            raise HTTPException(413, _TOO_LARGE)
         return message
 
     return bounded

@@ -23,7 +23,8 @@ _MOST_UTTERANCES = 64
 
 @dataclass(slots=True)
 class Utterance:
-    """One thing said. Positions are the session's, at 48 kHz; `end` is known once it is closed and all is placed."""
+    """One thing said. Positions are the session's, at 48 kHz; `end` is known once it is closed and all is placed.
+    `coming`: how many pieces of its sound, or its end, are under way to the stream: later utterances wait for them."""
 
     id: str
     accepted: int = 0
@@ -32,6 +33,7 @@ class Utterance:
     end: int | None = None
     closed: bool = False
     started_told: bool = False
+    coming: int = 0
 
 
 class SpeechStream:
@@ -56,20 +58,20 @@ class SpeechStream:
         """Whether another utterance may begin."""
         return len(self.utterances) < _MOST_UTTERANCES
 
-    def is_turn(self, utterance: Utterance) -> bool:
-        """Whether all sound of what was begun before it is here."""
-        for other in self.utterances:
-            if other is utterance:
-                break
-            if not other.closed:
-                return False
-        return True
-
     def begin(self, utterance_id: str) -> Utterance:
         """A new utterance, after all others."""
         utterance = Utterance(utterance_id)
         self.utterances.append(utterance)
         return utterance
+
+    def has_turn(self, utterance: Utterance) -> bool:
+        """Whether nothing of earlier utterances is under way: sound that is pushed now is said after theirs."""
+        for other in self.utterances:
+            if other is utterance:
+                return True
+            if other.coming and not other.closed:
+                return False
+        return True
 
     def push(self, utterance: Utterance, samples: NDArray[np.int16]) -> bool:
         """Append sound (48 kHz) to an utterance; False if it is over or was interrupted: the sound is dropped.

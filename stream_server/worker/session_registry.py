@@ -88,12 +88,9 @@ class SessionRegistry:
             ServerBusyError: This worker has all the sessions it may have.
             RefusedError: The avatar cannot be loaded.
         """
-        if self._engine.avatar is None:
-            raise EngineLostError("the avatar is not loaded yet")
-        if len(self._places) >= self._config.sessions_per_worker:
-            raise ServerBusyError(self._config.sessions_per_worker, 5)
-        if options.avatar != self._engine.avatar["id"]:
+        if options.avatar != self._first_avatar():
             await self._engine.request("load", avatar=options.avatar)
+            self._first_avatar()  # others came meanwhile, or the engine went
         session_id = f"{self._worker}-{secrets.token_urlsafe(16)}"
         place = Place.make(
             session_id,
@@ -115,6 +112,14 @@ class SessionRegistry:
         self.totals.session_opened(options.source)
         place.log.info("opened source=%s avatar=%s", options.source, options.avatar)
         return place
+
+    def _first_avatar(self) -> str:
+        """Id of the engine's own avatar, if there is an engine, and a place for one more session."""
+        if self._engine.avatar is None:
+            raise EngineLostError("the avatar is not loaded yet")
+        if len(self._places) >= self._config.sessions_per_worker:
+            raise ServerBusyError(self._config.sessions_per_worker, 5)
+        return str(self._engine.avatar["id"])
 
     async def call(self, sdp: str, owner: str, options: SessionOptions, room: str | None = None) -> tuple[Place, str]:
         """Open a session for an SDP offer; the session and the SDP answer.
@@ -303,7 +308,11 @@ class SessionRegistry:
 
     def _forget_soon(self, viewer_id: str) -> None:
         if viewer_id in self._viewers:
-            self._keep(self.forget_viewer(viewer_id, None))
+            self._keep(self._forget_lost(viewer_id))
+
+    async def _forget_lost(self, viewer_id: str) -> None:
+        with contextlib.suppress(NotFoundError):  # its DELETE came in the same moment
+            await self.forget_viewer(viewer_id, None)
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -138,11 +138,12 @@ class _Stream:
         finally:
             for task in tasks:
                 task.cancel()
-            for utterance in self._begun:  # what it left unended is over: others wait for its end
-                self._speaker.finish(utterance)
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(result, Exception) and not isinstance(result, EngineLostError | ConnectionError):
                     log.error("a speak stream failed", exc_info=result)
+            for utterance in self._begun:  # what has come is said, and others' turn comes after it
+                if not utterance.closed:
+                    self._speaker.finish(utterance)
 
     def send(self, body: dict[str, Any], blob: bytes = b"") -> None:
         """Queue a message; what an assistant does not read is dropped when 512 wait."""
@@ -203,6 +204,7 @@ class _Stream:
         if self._waiting_bytes > _MOST_WAITING_SOUND or self._sound.qsize() >= _WAITING_IN:
             raise RefusedError(f"{self._waiting_bytes} bytes wait already: this sound was dropped; see speech.room")
         self._waiting_bytes += len(blob)
+        self._utterance.coming += 1
         self._sound.put_nowait((self._utterance, blob))
 
     async def _take_text(self, text: str) -> None:
@@ -237,6 +239,7 @@ class _Stream:
 
     def _end_utterance(self) -> None:
         if self._utterance is not None:
+            self._utterance.coming += 1
             self._sound.put_nowait((self._utterance, None))
             self._utterance = None
 
@@ -257,6 +260,7 @@ class _Stream:
             self._waiting_bytes -= len(blob)
             self._pushed_bytes = len(blob)
             await self._speaker.push(utterance, self._sampler.push(np.frombuffer(blob, "<i2").astype(np.int16)))
+            utterance.coming -= 1
             self._pushed_bytes = 0
 
     async def _tell_room(self) -> None:

@@ -81,6 +81,7 @@ class Speaker:
         if self._texts.full():
             raise ServerBusyError(_MOST_WAITING_TEXTS, 2)
         utterance = self.begin(utterance_id)
+        utterance.coming = 1
         self._texts.put_nowait((utterance, text, voice))
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"speaker-{self._session.id}")
@@ -101,10 +102,11 @@ class Speaker:
         return self._speech.begin(name)
 
     async def push(self, utterance: Utterance, samples: NDArray[np.int16]) -> bool:
-        """Append sound at 48 kHz, waiting for its turn and for room; False once the utterance was interrupted."""
+        """Append sound at 48 kHz, waiting until there is room and earlier utterances' sound that is under way has come;
+        False once the utterance was interrupted."""
         for start in range(0, len(samples), _SLICE):
             part = samples[start : start + _SLICE]
-            while len(part) > self._speech.room_samples or not self._speech.is_turn(utterance):
+            while len(part) > self._speech.room_samples or not self._speech.has_turn(utterance):
                 await asyncio.sleep(_ROOM_POLL_S)
                 if utterance.closed:
                     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +13,7 @@ import pytest
 
 from stream_server.config import ServerConfig
 from stream_server.engine import protocol
-from stream_server.errors import ConflictError, NotFoundError
+from stream_server.errors import ConflictError, EngineLostError, NotFoundError, ServerBusyError
 from stream_server.media.encoder_trial import Trial, rank
 from stream_server.media.media_clock import MediaClock
 from stream_server.media.speech_stream import SpeechStream
@@ -156,5 +157,69 @@ def test_who_resumes_a_session_that_closes_meanwhile_is_told_and_leaves_no_peer(
             await coming
         assert len(closed) == 1
         assert left_over() == set()
+
+    asyncio.run(run())
+
+
+def test_a_viewer_that_is_closed_twice_in_one_moment_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection ended while its DELETE came: the log had an exception that nobody was told of."""
+
+    async def answer(_peer: PeerSink, _sdp: str) -> str:
+        return "v=0"
+
+    monkeypatch.setattr(PeerSink, "answer", answer)
+
+    async def run() -> None:
+        lost: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: lost.append(context))
+        sessions = registry()
+        place = await sessions.open("me", SessionOptions(avatar="default"))
+        viewer_id, _ = await sessions.watch(place, "v=0")
+        place.viewers[viewer_id]._hooks.on_end("closed")
+        await sessions.forget_viewer(viewer_id, "me")
+        await settled()
+        gc.collect()
+        assert lost == []
+        await sessions.close(place.session.id, "me")
+
+    asyncio.run(run())
+
+
+def test_a_worker_takes_no_more_sessions_than_it_may_while_avatars_are_loaded() -> None:
+    async def run() -> list[type | None]:
+        sessions = registry()
+        go_on = asyncio.Event()
+
+        async def request(_kind: str, **_values: Any) -> None:
+            await go_on.wait()
+
+        cast(Any, sessions._engine).request = request
+        most = ServerConfig().sessions_per_worker
+        coming = [asyncio.create_task(sessions.open("me", SessionOptions(avatar="other"))) for _ in range(most + 1)]
+        await settled()
+        go_on.set()
+        await asyncio.gather(*coming, return_exceptions=True)
+        assert sessions.count == most
+        errors = [None if (error := task.exception()) is None else type(error) for task in coming]
+        for task in coming:
+            if task.exception() is None:
+                await sessions.close(task.result().session.id, "me")
+        return errors
+
+    errors = asyncio.run(run())
+    assert errors[-1] is ServerBusyError
+    assert set(errors[:-1]) == {None}
+
+
+def test_an_engine_that_goes_while_an_avatar_is_loaded_is_missed_in_words() -> None:
+    async def run() -> None:
+        sessions = registry()
+
+        async def request(_kind: str, **_values: Any) -> None:
+            sessions._engine.avatar = None
+
+        cast(Any, sessions._engine).request = request
+        with pytest.raises(EngineLostError):
+            await sessions.open("me", SessionOptions(avatar="other"))
 
     asyncio.run(run())

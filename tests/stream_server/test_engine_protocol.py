@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 
 import numpy as np
@@ -75,3 +76,20 @@ def test_the_end_of_the_stream_is_a_lost_engine() -> None:
         ours.close()
         with pytest.raises(EngineLostError):
             protocol.receive_message(theirs)
+
+
+def test_a_hello_that_is_refused_leaves_no_descriptor() -> None:
+    """A worker tries ten times a second."""
+    ring = FrameRing.create(slots=1, frames_per_slot=1, size=128)
+    hello = protocol.pack({"type": "hello", "version": protocol.PROTOCOL_VERSION + 1})
+    for data, error in ((hello, ProtocolError), (hello[:12], EngineLostError)):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.settimeout(5)
+            protocol.send_with_descriptor(ours, data, ring.descriptor)
+            ours.close()
+            before = len(os.listdir("/proc/self/fd"))
+            with pytest.raises(error):
+                protocol.receive_hello(theirs)
+            assert len(os.listdir("/proc/self/fd")) == before
+    ring.close()

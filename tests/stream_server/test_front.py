@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,15 @@ def test_what_is_wrong_with_an_avatar_does_not_tell_where_it_lies(tmp_path: Path
     (tmp_path / "broken" / "avatar.json").mkdir(parents=True)
     about = describe_avatar(tmp_path / "broken")
     assert about["error"] == "cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize("path", ["/whip/room", "/whep/room", "/v1/sessions"])
+def test_a_body_that_does_not_say_how_long_it_is_ends_at_the_limit(path: str) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b"a=" + b"x" * 10_000
+
+    content_type = "application/json" if path.startswith("/v1") else "application/sdp"
+    answer = request(FakeWorker(), "POST", path, content=endless(), headers={"Content-Type": content_type})
+    assert answer.status_code == 413
+    assert answer.json()["detail"] == "a request holds at most 262144 bytes"

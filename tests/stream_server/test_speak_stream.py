@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +18,9 @@ from stream_server.errors import EngineLostError, ProtocolError, RefusedError
 from stream_server.events import ErrorEvent, Event, NoticeEvent, decode
 from stream_server.media.media_clock import MediaClock
 from stream_server.media.speech_stream import SpeechStream, Utterance
+from stream_server.voices import SpokenSound
+from stream_server.worker import speaker as speaker_module
+from stream_server.worker.messages import carry_out
 from stream_server.worker.place import Place
 from stream_server.worker.speak_door import _Stream
 from stream_server.worker.speaker import Speaker
@@ -129,6 +133,7 @@ def test_what_is_said_waits_until_all_sound_before_it_is_here(monkeypatch: pytes
         speech = SpeechStream(MediaClock(48_000))
         speaker = Speaker(cast(Any, SimpleNamespace(speech=speech, id="0-x")), ServerConfig())
         first, second = speaker.begin("first"), speaker.begin("second")
+        first.coming = 1
         pushing = asyncio.create_task(speaker.push(second, np.ones(960, np.int16)))
         await asyncio.sleep(0)
         assert await speaker.push(first, np.ones(960, np.int16))
@@ -192,7 +197,8 @@ class Spoken:
         for message in messages:
             self.reader.feed_data(message)
         self.reader.feed_eof()
-        place = SimpleNamespace(session=session, speaker=self.speaker)
+        place: Any = SimpleNamespace(session=session, speaker=self.speaker, closed=asyncio.Event())
+        place.do = lambda message: carry_out(place, message)
         self.stream = _Stream(cast(Any, place), self.speaker, 48_000, self.reader, cast(Any, StuckWriter()))
 
     async def read(self) -> list[str]:
@@ -250,3 +256,90 @@ def test_who_reads_late_is_told_why_the_session_ended() -> None:
         assert len(queued) == 512
 
     asyncio.run(run())
+
+
+class Hum:
+    """A voice that gives half a second of twos for each letter."""
+
+    async def speak(self, text: str) -> AsyncIterator[SpokenSound]:
+        for _ in text:
+            await asyncio.sleep(0)
+            yield SpokenSound(np.full(24_000, 2, np.int16), 48_000)
+
+
+def text(**message: str) -> bytes:
+    return protocol.pack({"type": "text", "text": json.dumps(message)})
+
+
+def ones(seconds: int) -> bytes:
+    return b"".join(protocol.pack({"type": "binary"}, np.ones(24_000, "<i2").tobytes()) for _ in range(2 * seconds))
+
+
+async def heard(spoken: Spoken, seconds: int) -> list[int]:
+    """What is said in that time, without silence and repetitions, beside the loops that bring it."""
+    speech, now_ns, said = spoken.speaker._speech, 10**12, []
+    loops = [asyncio.create_task(loop) for loop in (spoken.stream._read(), spoken.stream._push())]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    for _ in range(50 * seconds):
+        said += [block.samples for block in speech.fill(now_ns)]
+        now_ns += 20_000_000
+        for _ in range(6):
+            await asyncio.sleep(0)
+    for task in loops:
+        task.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)
+    await spoken.speaker.close()
+    values = np.concatenate(said)
+    values = values[values != 0]
+    assert not len(spoken.speaker._speech._waiting)
+    return [int(values[0]), *(int(value) for value in values[1:][np.diff(values) != 0])]
+
+
+@pytest.mark.parametrize(
+    ("messages", "order"),
+    [
+        ((ones(40), text(type="say", text="abcd")), [1, 2]),
+        ((text(type="say", text="abcd"), ones(2)), [2, 1]),
+        ((ones(40), text(type="say", text="ab"), ones(2), text(type="say", text="cd")), [1, 2, 1, 2]),
+        ((text(type="utterance.begin", utterance="u"), text(type="say", text="abcd"), ones(1)), [2, 1]),
+    ],
+    ids=["text-after-sound", "sound-after-text", "in-turn", "after-nothing"],
+)
+def test_sound_and_texts_are_said_one_after_the_other(
+    messages: tuple[bytes, ...], order: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces of a text stood between those of a sound that was too long to wait as a whole."""
+    monkeypatch.setattr(speaker_module, "choose_voice", lambda *_: Hum())
+    monkeypatch.setattr(speaker_module, "_ROOM_POLL_S", 0)
+
+    async def run() -> list[int]:
+        return await heard(Spoken(*messages), 50)
+
+    assert asyncio.run(run()) == order
+
+
+def test_a_text_does_not_wait_for_sound_that_nobody_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else says it, while the assistant's utterance is open and still."""
+    monkeypatch.setattr(speaker_module, "choose_voice", lambda *_: Hum())
+    monkeypatch.setattr(speaker_module, "_ROOM_POLL_S", 0)
+
+    async def run() -> list[int]:
+        spoken = Spoken(ones(1))
+        asyncio.get_running_loop().call_later(0, lambda: spoken.speaker.say("ab", None, None))
+        return await heard(spoken, 5)
+
+    assert asyncio.run(run()) == [1, 2]
+
+
+def test_an_utterance_whose_assistant_goes_away_comes_to_an_end() -> None:
+    """It was being said for ever, and nothing that followed was told to be."""
+
+    async def run() -> list[tuple[str, bool]]:
+        spoken = Spoken(text(type="utterance.begin", utterance="u"), ones(1))
+        async with asyncio.timeout(10):
+            await spoken.stream.run()
+        spoken.speaker.begin("next")
+        return [(one.id, one.closed) for one in spoken.speaker._speech.utterances]
+
+    assert asyncio.run(run()) == [("u", True), ("next", False)]
