@@ -42,13 +42,14 @@ export class Assistant {
   /** @param {string} text @param {string | null} voice */
   async say(text, voice) {
     if (!text.trim()) return;
+    const utterance = `page-${Date.now().toString(36)}-${this.count++}`;
     try {
       const session = await this.handlers.session();
-      const utterance = `page-${Date.now().toString(36)}-${this.count++}`;
       this.#list(utterance, text);
       await postJson(`v1/sessions/${session}/speech`, { text, utterance, ...(voice && { voice }) });
       this.interruptButton.disabled = false;
     } catch (error) {
+      this.#note(utterance, "refused");
       this.handlers.onProblem(error);
     }
   }
@@ -81,6 +82,9 @@ export class Assistant {
 
   /** The call is over. */
   end() {
+    for (const { note } of this.utterances.values()) {
+      note.textContent = (note.textContent ?? "").replace("waits", "not said").replace("being said", "cut");
+    }
     this.caption.hidden = true;
     this.interruptButton.disabled = true;
   }
@@ -107,9 +111,14 @@ export class Assistant {
 
   /** @param {string} utterance @param {number} playedMs @param {string} what */
   #heard(utterance, playedMs, what) {
-    const known = this.utterances.get(utterance);
-    if (known) known.note.textContent = ` – ${what}, ${(playedMs / 1000).toFixed(1)} s`;
+    this.#note(utterance, `${what}, ${(playedMs / 1000).toFixed(1)} s`);
     this.#report(utterance, Math.max(0, playedMs - this.handlers.soundMs()));
+  }
+
+  /** @param {string} utterance @param {string} words what became of it */
+  #note(utterance, words) {
+    const known = this.utterances.get(utterance);
+    if (known) known.note.textContent = ` – ${words}`;
   }
 
   /** @param {string} utterance @param {number} playedMs */
