@@ -119,6 +119,15 @@ def test_avatars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any("ann" in line and "CC0" in line and "by: Ann" in line for line in lines)
     assert any("bob" in line and "refuse" in line for line in lines)
     assert any("cut" in line and "cannot be read" in line for line in lines)
+    expired = {"licence": "CC0 [as is]", "consent": {"expires": "2020-01-01"}}
+    (tmp_path / "ann" / "avatar.json").write_text(json.dumps(expired))
+    assert cli.main(["avatars", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(
+        "ann" in line and "CC0 [as is]" in line and "expired: the server will refuse it" in line for line in lines
+    )
+    assert cli.main(["avatars", str(tmp_path / "none")]) == 2
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_the_command_line_does_not_load_the_models() -> None:
