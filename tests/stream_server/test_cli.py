@@ -16,6 +16,7 @@ import typer
 from model.errors import InputError
 from model.results import Figure, new_results, write_results
 from stream_server import cli
+from stream_server.config import ServerConfig
 
 
 def write_some_results(folder: Path, *, value: float) -> None:
@@ -87,6 +88,15 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "build_app", lambda: app)
     with pytest.raises(ZeroDivisionError):
         cli.main([])
+
+
+def test_serve_takes_keys_and_lists_from_where_render_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[ServerConfig] = []
+    monkeypatch.setattr("stream_server.serve.run_server", lambda config: configs.append(config) or 0)
+    monkeypatch.setenv("NERF_LIPSYNC_REVOKED", "revoked.json")
+    monkeypatch.setenv("NERF_LIPSYNC_MARK_KEY", "mark.key")
+    assert cli.main(["serve", "--pipeline", "a:b"]) == 0
+    assert (configs[0].revoked, configs[0].mark_key) == ("revoked.json", "mark.key")
 
 
 def test_results_marks_misses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
