@@ -6,6 +6,7 @@ const RATE_HZ = 48_000; // of the sound that comes
 const FRAME_SAMPLES = 1920; // of it to a picture
 const BUFFER_MS = 120; // what is kept against uneven arrival
 const MOST_DRIFT_S = 0.08;
+const MOST_BYTES = 1 << 15; // of sound sent at once
 const JPEG = 1;
 const PCM = 2;
 const RATES_HZ = [16_000, 24_000, 48_000];
@@ -63,7 +64,10 @@ export class NerfLipsyncAvatar extends HTMLElement {
 
   /** Open the session; the first `speak` does it too. Resolves when the avatar is ready, rejects if it is refused. */
   connect() {
-    this.opening ??= new Promise((resolve, reject) => this.#open(resolve, reject));
+    if (!this.opening) {
+      this.opening = new Promise((resolve, reject) => this.#open(resolve, reject));
+      this.opening.catch(() => { if (!this.socket) this.opening = null; }); // such as a wrong rate: it may be mended
+    }
     return this.opening;
   }
 
@@ -76,7 +80,7 @@ export class NerfLipsyncAvatar extends HTMLElement {
   /**
    * Say a text with a voice of the server, or sound as it comes.
    * @param {string | SoundStream} what @param {{voice?: string}} [options]
-   * @returns {Promise<Spoken>} once all of it was said, or it was cut
+   * @returns {Promise<Spoken>} once all of it was said, or it was cut; rejected if it is refused
    */
   async speak(what, options = {}) {
     await this.connect();
@@ -88,7 +92,7 @@ export class NerfLipsyncAvatar extends HTMLElement {
       this.#send({ type: "say", text: what, utterance, ...(options.voice && { voice: options.voice }) });
     } else {
       this.#send({ type: "utterance.begin", utterance });
-      for await (const part of what) {
+      for await (const part of pieces(what)) {
         if (!this.waiting.has(utterance)) break; // interrupted
         await this.#sendSound(part);
       }
@@ -163,6 +167,10 @@ export class NerfLipsyncAvatar extends HTMLElement {
       this.waiting.get(utterance)?.resolve({ utterance, played_ms, interrupted: name === "interrupted" });
       this.waiting.delete(utterance);
     }
+    if (name === "notice" && event.code === "refused") {
+      this.waiting.get(event.utterance)?.reject(new Error(event.message));
+      this.waiting.delete(event.utterance);
+    }
     if (name === "interrupted") this.player?.cut(event.sample * (RATE_HZ / 16_000));
     this.dispatchEvent(new CustomEvent(name, { detail: event }));
   }
@@ -172,12 +180,11 @@ export class NerfLipsyncAvatar extends HTMLElement {
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
   }
 
-  /** @param {ArrayBuffer | ArrayBufferView} part */
+  /** @param {Uint8Array} part */
   async #sendSound(part) {
     const lastsMs = (part.byteLength / 2 / this.#rateHz) * 1000;
     while (this.roomMs < lastsMs && this.socket) {
       await new Promise((resolve) => this.roomWaiters.push(() => resolve(undefined)));
-      if (this.roomMs > 0 && lastsMs > 1000) break; // longer than the room ever is: the server takes it in pieces
     }
     this.roomMs -= lastsMs;
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(/** @type {any} */ (part));
@@ -194,6 +201,23 @@ export class NerfLipsyncAvatar extends HTMLElement {
     for (const { reject } of this.waiting.values()) reject(new Error(why));
     this.waiting.clear();
     this.dispatchEvent(new CustomEvent("closed", { detail: { reason: why } }));
+  }
+}
+
+/**
+ * Whole samples, in pieces that a message may hold: what a network hands over ends anywhere.
+ * @param {SoundStream} sound
+ */
+async function* pieces(sound) {
+  let rest = new Uint8Array(0); // half a sample
+  for await (const part of sound) {
+    const bytes = ArrayBuffer.isView(part) ? new Uint8Array(part.buffer, part.byteOffset, part.byteLength) : new Uint8Array(part);
+    const all = new Uint8Array(rest.length + bytes.length);
+    all.set(rest);
+    all.set(bytes, rest.length);
+    const whole = all.length - (all.length % 2);
+    for (let at = 0; at < whole; at += MOST_BYTES) yield all.subarray(at, Math.min(whole, at + MOST_BYTES));
+    rest = all.slice(whole);
   }
 }
 

@@ -113,9 +113,14 @@ export class Assistant {
 
   /** @param {string} utterance @param {number} playedMs @param {string} what */
   #heard(utterance, playedMs, what) {
-    const known = this.utterances.get(utterance);
-    if (known) known.note.textContent = ` – ${what}, ${(playedMs / 1000).toFixed(1)} s`;
+    this.#note(utterance, `${what}, ${(playedMs / 1000).toFixed(1)} s`);
     this.#report(utterance, Math.max(0, playedMs - this.handlers.soundMs()));
+  }
+
+  /** @param {string} utterance @param {string} words what became of it */
+  #note(utterance, words) {
+    const known = this.utterances.get(utterance);
+    if (known) known.note.textContent = ` – ${words}`;
   }
 
   /** @param {string} utterance @param {number} playedMs */

@@ -148,6 +148,7 @@ function over() {
   popOut.update();
   showLevel(0);
   assistant.end();
+  room.end();
 }
 
 /** @returns {Promise<string>} */
@@ -264,6 +265,9 @@ function wirePage() {
   theme.addEventListener("change", () => { localStorage.setItem(THEME_KEY, theme.value); applyTheme(); });
   applyTheme();
   addEventListener("pagehide", () => call?.end());
+  addEventListener("hashchange", () => { // a token or an invite link put into the address of a page that is open
+    if (/[#&](token|room)=/.test(location.hash)) location.reload();
+  });
   navigator.mediaDevices?.addEventListener("devicechange", () => void listMicrophones(device));
 }
 

@@ -11,6 +11,7 @@ export class Room {
    */
   constructor(invite, onProblem) {
     this.room = invite?.room ?? null;
+    this.inside = false;
     this.state = element("room-state");
     const makeRoom = /** @type {HTMLButtonElement} */ (element("make-room"));
     if (this.room) {
@@ -24,10 +25,19 @@ export class Room {
   /** @param {import("./events.js").ServerEvent} event */
   onEvent(event) {
     if (!this.room) return;
-    if (event.type === "ready") this.state.textContent = "You are in the room. Until the other one comes you see yourself.";
+    if (event.type === "ready") {
+      this.inside = true;
+      this.state.textContent = "You are in the room. Until the other one comes you see yourself.";
+    }
     if (event.type !== "notice") return;
     if (event.code === "peer-joined") this.state.textContent = "The other one is here.";
     if (event.code === "peer-left") this.state.textContent = "The other one has left; the link still works.";
+  }
+
+  /** The call is over. */
+  end() {
+    if (this.inside) this.state.textContent = "You have left the room; the link still works.";
+    this.inside = false;
   }
 
   async #make() {

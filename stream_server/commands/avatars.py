@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stream_server.avatar_folders import SHIPPED_FOLDER, find_avatars
+from stream_server.errors import ServerConfigError
 
 
 def avatars(
@@ -23,9 +25,13 @@ def avatars(
         _show(folder, show, revoked, trusted_keys)
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    if not folder.is_dir():
+        raise ServerConfigError(f"no such folder of avatars: {folder}")
     found = find_avatars(folder)
+    refused = _refused(folder, list(found), revoked, trusted_keys)
     console = Console(width=None if Console().is_terminal else 160)
     if not found:
         console.print(f"no avatars in {folder}", highlight=False)
@@ -34,8 +40,27 @@ def avatars(
     for name, about in found.items():
         consent = about.get("consent")
         licence = about.get("licence", about.get("license", "not stated"))
-        table.add_row(name, str(licence), _consent(consent), str(about.get("error", "")))
+        remarks = str(about.get("error", refused.get(name, "")))
+        table.add_row(escape(name), escape(str(licence)), _consent(consent), escape(remarks))
     console.print(table)
+
+
+def _refused(folder: Path, names: list[str], revoked: Path | None, trusted_keys: Path | None) -> dict[str, str]:
+    """Why a server with these lists refuses each avatar. It loads the models, so only where there is a list."""
+    if revoked is None and trusted_keys is None:
+        return {}
+    from model.avatar import read_avatar_config
+    from model.errors import AvatarError
+    from model.provenance.consent import ConsentPolicy, check_consent
+
+    policy = ConsentPolicy.read(revoked, trusted_keys)
+    refused = {}
+    for name in names:
+        try:
+            check_consent(read_avatar_config(folder / name), policy)
+        except AvatarError as error:
+            refused[name] = f"refused: {error}"
+    return refused
 
 
 def _show(folder: Path, name: str, revoked: Path | None, trusted_keys: Path | None) -> None:
@@ -63,9 +88,19 @@ def _show(folder: Path, name: str, revoked: Path | None, trusted_keys: Path | No
 
 
 def _consent(consent: object) -> str:
+    from rich.markup import escape
+
     if isinstance(consent, dict):
-        return ", ".join(f"{key}: {value}" for key, value in consent.items())
-    return str(consent) if consent else "[bold red]none: the server will refuse it[/]"
+        told = escape(", ".join(f"{key}: {value}" for key, value in consent.items()))
+        return f"{told} [bold red]expired: the server will refuse it[/]" if _is_over(consent.get("expires")) else told
+    return escape(str(consent)) if consent else "[bold red]none: the server will refuse it[/]"
+
+
+def _is_over(expires: object) -> bool:
+    try:
+        return isinstance(expires, str) and date.fromisoformat(expires) < datetime.now(UTC).date()
+    except ValueError:
+        return False
 
 
 def register(app: typer.Typer) -> None:

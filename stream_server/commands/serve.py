@@ -83,10 +83,18 @@ def serve(
         typer.Option(help="0..16777215, in the invisible mark; else the installation's own", rich_help_panel=_HONEST),
     ] = None,
     mark_key: Annotated[
-        str | None, typer.Option(help="file with the invisible mark's key", rich_help_panel=_HONEST)
+        str | None,
+        typer.Option(
+            envvar="NERF_LIPSYNC_MARK_KEY", help="file with the invisible mark's key", rich_help_panel=_HONEST
+        ),
     ] = None,
     revoked: Annotated[
-        str | None, typer.Option(help="file of consent or field hashes no longer served", rich_help_panel=_HONEST)
+        str | None,
+        typer.Option(
+            envvar="NERF_LIPSYNC_REVOKED",
+            help="file of consent or field hashes no longer served",
+            rich_help_panel=_HONEST,
+        ),
     ] = None,
     trusted_keys: Annotated[
         str | None, typer.Option(help="file of keys that must have signed consent", rich_help_panel=_HONEST)

@@ -19,10 +19,9 @@ from stream_server.errors import (
     ConflictError,
     EngineLostError,
     RefusedError,
-    ServerBusyError,
     StreamServerError,
 )
-from stream_server.events import ErrorEvent, Event, NoticeEvent, encode
+from stream_server.events import EVENTS_VERSION, ErrorEvent, Event, NoticeEvent, encode
 from stream_server.json_text import read_json
 from stream_server.media.speech_stream import Utterance
 from stream_server.worker.engine_client import EngineClient
@@ -193,7 +192,7 @@ class _Stream:
                     self._take_sound(blob)
                 else:
                     await self._take_text(str(body.get("text", "")))
-            except (RefusedError, ConflictError, ServerBusyError, StreamServerError) as error:
+            except StreamServerError as error:
                 self.send_event(NoticeEvent(code="refused", message=str(error)))
 
     def _take_sound(self, blob: bytes) -> None:
@@ -214,6 +213,14 @@ class _Stream:
             raise RefusedError("a text message must be JSON; sound is sent as binary messages") from None
         if not isinstance(message, dict):
             raise RefusedError(f"a message must be an object, got {type(message).__name__}")
+        try:
+            await self._obey(message)
+        except StreamServerError as error:
+            about = {"utterance": name} if isinstance(name := message.get("utterance"), str) else {}
+            notice = {"v": EVENTS_VERSION, "type": "notice", "code": "refused", "message": str(error)} | about
+            self.send({"type": "text", "text": json.dumps(notice)})
+
+    async def _obey(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
         if kind == "utterance.begin":
             self._end_utterance()

@@ -15,7 +15,7 @@ from av import AudioFrame
 from numpy.typing import NDArray
 
 from stream_server.config import ServerConfig
-from stream_server.errors import ConflictError, ServerBusyError, VoiceError
+from stream_server.errors import ConflictError, VoiceError
 from stream_server.events import NoticeEvent
 from stream_server.media.opus import RATE_HZ
 from stream_server.media.speech_stream import Utterance
@@ -72,14 +72,13 @@ class Speaker:
 
         Raises:
             VoiceError: There is no such voice here.
-            ServerBusyError: Sixteen texts wait already.
-            ConflictError: The session has ended.
+            ConflictError: Sixteen texts wait already, or the session has ended.
         """
         if self._closed:
             raise ConflictError("this session has ended")
         choose_voice(self._config.voice_settings(), voice)
         if self._texts.full():
-            raise ServerBusyError(_MOST_WAITING_TEXTS, 2)
+            raise ConflictError(f"{_MOST_WAITING_TEXTS} texts wait to be said already; send more when one is over")
         utterance = self.begin(utterance_id)
         utterance.coming = 1
         self._texts.put_nowait((utterance, text, voice))
@@ -91,14 +90,13 @@ class Speaker:
         """A new utterance.
 
         Raises:
-            ConflictError: One of this id is being said.
-            ServerBusyError: 64 wait already.
+            ConflictError: One of this id is being said, or 64 wait already.
         """
         name = utterance_id or secrets.token_hex(4)
         if any(u.id == name for u in self._speech.utterances):
             raise ConflictError(f"utterance {name!r} is being said already; give each another id")
         if not self._speech.has_place:
-            raise ServerBusyError(64, 2)
+            raise ConflictError("64 utterances wait already; begin more when one is over")
         return self._speech.begin(name)
 
     async def push(self, utterance: Utterance, samples: NDArray[np.int16]) -> bool:

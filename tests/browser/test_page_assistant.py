@@ -77,6 +77,22 @@ def test_an_interrupt_cuts_what_is_said_and_what_waits(browser: Chromium, server
     page.stop(browser)
 
 
+def test_what_was_left_unsaid_is_over_with_its_call(browser: Chromium, server: ServerProcess) -> None:
+    """It stayed "being said" for ever, and with it the next call's caption."""
+    open_assistant(browser, server)
+    for text in ("First.", "Second."):
+        page.choose(browser, "say", text)
+        page.click(browser, "say-it")
+    browser.wait_for("document.getElementById('said').textContent.includes('being said')")
+    page.stop(browser)
+    browser.wait_for("/First.*cut.*Second.*not said/.test(document.getElementById('said').textContent)")
+    page.choose(browser, "say", "Third.")
+    page.click(browser, "say-it")
+    browser.wait_for("/Third.* said, 2/.test(document.getElementById('said').textContent)")
+    browser.wait_for("document.getElementById('caption').hidden")
+    page.stop(browser)
+
+
 def test_two_meet_in_a_room_by_its_link(
     browser: Chromium, server: ServerProcess, chromium_path: str, microphone: Path
 ) -> None:
@@ -111,6 +127,10 @@ def test_two_meet_in_a_room_by_its_link(
         page.stop(second)
     browser.wait_for("document.getElementById('room-state').textContent.includes('has left')")
     page.stop(browser)
+    assert "You have left" in page.text(browser, "room-state")
+    browser.open(server.url)
+    browser.evaluate(f"location.href = {link!r}")  # the link in the address of a page that is open
+    browser.wait_for("document.getElementById('state')?.textContent.includes('You are invited')")
 
 
 def test_a_wrong_token_is_explained_and_a_right_one_taken(

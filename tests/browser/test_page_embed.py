@@ -27,6 +27,10 @@ HUM = """(async function* () {
     yield Int16Array.from({ length: 2400 }, (_, i) => 8000 * Math.sin((2 * Math.PI * 200 * (2400 * part + i)) / 24000));
   }
 })()"""
+TORN = """(async function* () {  // as networks hand it over
+  const whole = new Uint8Array(Int16Array.from({ length: 24000 }, (_, i) => 9000 * Math.sin(i / 20)).buffer);
+  for (let at = 0; at < whole.length; at += 4801) yield whole.subarray(at, at + 4801);
+})()"""
 BRIGHTNESS = f"""(canvas => {{
   const {{ width }} = canvas;
   const row = canvas.getContext('2d').getImageData(width * 0.45, width * 0.7, width * 0.1, width * 0.1).data;
@@ -106,6 +110,13 @@ def test_another_site_speaks_with_a_ticket(browser: Chromium, guest_url: str) ->
         cut = browser.evaluate("spoken")
         assert cut["interrupted"] is True
         assert cut["played_ms"] < 1000
+        assert abs(browser.evaluate(f"{ELEMENT}.speak({TORN})")["played_ms"] - 1000) <= 5
+        browser.evaluate(f"globalThis.spoken = {ELEMENT}.speak([new ArrayBuffer(1_200_000)]), null")  # above a message
+        browser.wait_for("heard.filter(([name]) => name === 'started').length === 4")
+        browser.evaluate(f"{ELEMENT}.interrupt()")
+        assert browser.evaluate("spoken")["interrupted"] is True
+        with pytest.raises(RuntimeError, match="no voice 'nobody'"):
+            browser.evaluate(f"{ELEMENT}.speak('Hello.', {{ voice: 'nobody' }})")
         browser.evaluate(f"{ELEMENT}.setPose({{ yaw_deg: 10, mood: 'smile' }})")
         browser.evaluate(f"{ELEMENT}.setPose({{ mood: 'hungry' }})")
         browser.wait_for("heard.some(([name, event]) => name === 'notice' && event.message.includes('hungry'))")

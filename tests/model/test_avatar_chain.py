@@ -77,3 +77,9 @@ def test_the_command_shows_it_and_tells_refusal_by_its_exit_code(
     assert "revoked" in capsys.readouterr().out
     assert main(["avatars", str(tmp_path), "--show", "bob"]) == 2
     assert "ann" in capsys.readouterr().err
+    assert main(["avatars", str(tmp_path)]) == 0
+    assert "revoked" not in capsys.readouterr().out
+    assert main(["avatars", str(tmp_path), "--revoked", str(revoked)]) == 0  # the list said nothing of it
+    assert "refused" in capsys.readouterr().out
+    assert main(["avatars", str(tmp_path), "--revoked", str(tmp_path / "none.json")]) == 2
+    assert "cannot read the revocation list" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import typer
 from model.errors import InputError
 from model.results import Figure, new_results, write_results
 from stream_server import cli
+from stream_server.config import ServerConfig
 
 
 def write_some_results(folder: Path, *, value: float) -> None:
@@ -89,6 +90,15 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main([])
 
 
+def test_serve_takes_keys_and_lists_from_where_render_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[ServerConfig] = []
+    monkeypatch.setattr("stream_server.serve.run_server", lambda config: configs.append(config) or 0)
+    monkeypatch.setenv("NERF_LIPSYNC_REVOKED", "revoked.json")
+    monkeypatch.setenv("NERF_LIPSYNC_MARK_KEY", "mark.key")
+    assert cli.main(["serve", "--pipeline", "a:b"]) == 0
+    assert (configs[0].revoked, configs[0].mark_key) == ("revoked.json", "mark.key")
+
+
 def test_results_marks_misses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_some_results(tmp_path, value=24.0)
     assert cli.main(["results", str(tmp_path)]) == 0
@@ -119,6 +129,15 @@ def test_avatars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any("ann" in line and "CC0" in line and "by: Ann" in line for line in lines)
     assert any("bob" in line and "refuse" in line for line in lines)
     assert any("cut" in line and "cannot be read" in line for line in lines)
+    expired = {"licence": "CC0 [as is]", "consent": {"expires": "2020-01-01"}}
+    (tmp_path / "ann" / "avatar.json").write_text(json.dumps(expired))
+    assert cli.main(["avatars", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(
+        "ann" in line and "CC0 [as is]" in line and "expired: the server will refuse it" in line for line in lines
+    )
+    assert cli.main(["avatars", str(tmp_path / "none")]) == 2
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_the_command_line_does_not_load_the_models() -> None:
