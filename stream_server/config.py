@@ -21,6 +21,8 @@ ENCODERS = (
     *("h264_videotoolbox", "libx264", "libopenh264"),
 )
 """Names of `stream_server.media.video_encoder.KINDS`, which this process need not import."""
+MOST_THREADS = 64
+MOST_TEMPERATURE = 1.5
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -111,6 +113,7 @@ class ServerConfig:
             raise ServerConfigError(f"size must be one of {SIZES_PX}, got {self.size}")
         if not 1 <= self.steps <= 64:
             raise ServerConfigError(f"steps must be within 1..64, got {self.steps}")
+        self._check_ranges()
         if self.device not in DEVICES:
             raise ServerConfigError(f"device must be one of {DEVICES}, got {self.device!r}")
         if self.max_sessions < 0:
@@ -148,6 +151,16 @@ class ServerConfig:
                 f"refusing to listen on {self.host} without --token: anyone on the network could use this server"
             )
 
+    def _check_ranges(self) -> None:
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise ServerConfigError(f"threads must be within 1..{MOST_THREADS}, got {self.threads}")
+        if not 0 <= self.temperature <= MOST_TEMPERATURE:  # NaN neither
+            raise ServerConfigError(f"temperature must be within 0..{MOST_TEMPERATURE}, got {self.temperature}")
+        if self.avatar_memory_mb < 0:
+            raise ServerConfigError(f"avatar_memory_mb must be at least 0, got {self.avatar_memory_mb}")
+        if self.offers_per_minute < 1:
+            raise ServerConfigError(f"offers_per_minute must be at least 1, got {self.offers_per_minute}")
+
     def _check_network(self) -> None:
         if not 0 <= self.metrics_port <= 65535:
             raise ServerConfigError(f"metrics_port must be within 1..65535, or 0 for none, got {self.metrics_port}")
@@ -164,6 +177,11 @@ class ServerConfig:
                 ipaddress.ip_address(self.advertise_ip)
             except ValueError:
                 raise ServerConfigError(f"advertise_ip must be an address, got {self.advertise_ip!r}") from None
+        for url in self.turn_urls:
+            if not url.startswith(("turn:", "turns:")):  # browsers refuse to begin a call with it
+                raise ServerConfigError(f"a turn_url begins with turn: or turns:, got {url!r}")
+        if self.speech_url is not None and not self.speech_url.startswith(("http://", "https://")):
+            raise ServerConfigError(f"speech_url must begin with http:// or https://, got {self.speech_url!r}")
         if self.turn_urls and not self.turn_secret:
             raise ServerConfigError("turn_urls need the secret that the TURN server shares (NERF_LIPSYNC_TURN_SECRET)")
 

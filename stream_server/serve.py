@@ -133,7 +133,11 @@ def _spawn(child: _Child) -> subprocess.Popen[bytes]:
     """A process of that kind that waits for its settings on its standard input."""
     command = [sys.executable, "-m", f"stream_server.{child.module}", *child.arguments]
     environment = os.environ | _ONE_THREAD
-    return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=child.descriptors, env=environment)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is for this process alone, and
+    try:  # until they ignore it themselves, children are deaf to it: interrupted imports print their traces
+        return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=child.descriptors, env=environment)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class Supervisor:

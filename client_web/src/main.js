@@ -225,17 +225,16 @@ function wireCall() {
   }
   const isField = (/** @type {EventTarget | null} */ target) =>
     target instanceof HTMLElement && target !== talk && target.matches("button, input, select, textarea, [role=slider]");
-  for (const name of /** @type {const} */ (["keydown", "keyup"])) {
-    addEventListener(name, (event) => {
-      if (event.code !== "Space" || talk.hidden || isField(event.target)) return;
-      event.preventDefault();
-      hold(name === "keydown");
-    });
-  }
+  addEventListener("keydown", (event) => {
+    if (event.code !== "Space" || talk.hidden || isField(event.target)) return;
+    event.preventDefault();
+    hold(true);
+  });
+  addEventListener("keyup", (event) => { if (event.code === "Space") hold(false); }); // wherever the focus is by now
   addEventListener("blur", () => hold(false));
   checkbox("push-to-talk").addEventListener("change", () => {
     talk.hidden = !checkbox("push-to-talk").checked;
-    applyMute();
+    hold(false);
   });
   checkbox("hear").addEventListener("change", () => { video.muted = !checkbox("hear").checked; });
   device.addEventListener("change", () => void call?.changeMicrophone(device.value).catch(problem));

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -204,6 +206,7 @@ def serve(
         log_format=log_format.lower(),
         pipeline=pipeline,
     )
+    _check_piper(piper_model)
     if virtual_camera and importlib.util.find_spec("pyvirtualcam") is None:
         raise ServerConfigError("--virtual-camera needs pyvirtualcam: pip install 'nerf-lipsync[camera]'")
     if cluster:
@@ -228,6 +231,16 @@ def _on_a_cluster(config: ServerConfig, settings: ClusterSettings) -> int:
     from stream_server.cluster.run import run_cluster
 
     return run_cluster(config, settings)
+
+
+def _check_piper(model: str | None) -> None:
+    if model is None:
+        return
+    for file in (model, f"{model}.json"):
+        if not Path(file).is_file():
+            raise ServerConfigError(f"--piper-model {model}: there is no file {file}")
+    if shutil.which("piper") is None:
+        raise ServerConfigError("--piper-model needs the program piper: pip install piper-tts")
 
 
 def _ports(text: str | None) -> tuple[int, int] | None:

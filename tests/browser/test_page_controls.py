@@ -147,6 +147,11 @@ def test_mute_push_to_talk_and_another_microphone(live: Chromium) -> None:
     assert live.evaluate(enabled) is True
     page.key(live, " ", "keyUp")
     assert live.evaluate(enabled) is False
+    page.key(live, " ", "keyDown")
+    assert live.evaluate(enabled) is True
+    live.evaluate("document.getElementById('mood').focus()")  # let go elsewhere: the microphone stayed open
+    page.key(live, " ", "keyUp")
+    assert live.evaluate(enabled) is False
     page.click(live, "push-to-talk")
     assert live.evaluate(enabled) is True
     devices = live.evaluate("[...document.getElementById('device').options].map(o => o.value).filter(Boolean)")

@@ -56,6 +56,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["serve", "--port", "many"],
         ["serve", "--size", "7"],
         ["serve", "--isa", "sse9"],
+        ["serve", "--piper-model", "no-such.onnx"],
         ["results", "no-such-folder"],
         ["doctor", "x"],
     ],

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from stream_server.events import ErrorEvent, NoticeEvent, ReadyEvent, TimingEvent
+from stream_server.serve import _Child, _spawn
 from tests.stream_server.real_peer import RealPeer, offer_loopback
 from tests.stream_server.server_process import ROOT, ServerProcess
 
@@ -167,6 +168,15 @@ def test_the_end_leaves_nothing_behind(number: signal.Signals) -> None:
     children = process.children()
     assert process.stop(number) == 0
     assert [name for name, pid in children.items() if _alive(pid)] == []
+
+
+def test_ctrl_c_does_not_reach_children_that_are_starting() -> None:
+    """They printed the traces of their interrupted imports one into the other."""
+    child = _spawn(_Child("errors", "errors", []))  # any module: it is imported, and that is all
+    blocked = next(line for line in Path(f"/proc/{child.pid}/status").read_text().splitlines() if "SigBlk" in line)
+    assert int(blocked.split()[1], 16) & 1 << (signal.SIGINT - 1)
+    child.communicate()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_children_end_with_a_killed_server() -> None:
