@@ -63,8 +63,14 @@ export class NerfLipsyncAvatar extends HTMLElement {
 
   /** Open the session; the first `speak` does it too. Resolves when the avatar is ready, rejects if it is refused. */
   connect() {
-    this.opening ??= new Promise((resolve, reject) => this.#open(resolve, reject));
-    return this.opening;
+    if (this.opening) return this.opening;
+    /** @type {Promise<void>} */
+    const opening = new Promise((resolve, reject) => this.#open(resolve, reject));
+    this.opening = opening;
+    opening.catch(() => {
+      if (!this.socket && this.opening === opening) this.opening = null; // an attribute is wrong: it may be right the next time
+    });
+    return opening;
   }
 
   /** End the session; idempotent. */
@@ -84,6 +90,7 @@ export class NerfLipsyncAvatar extends HTMLElement {
     const utterance = `element-${Date.now().toString(36)}-${this.count++}`;
     /** @type {Promise<Spoken>} */
     const spoken = new Promise((resolve, reject) => this.waiting.set(utterance, { resolve, reject }));
+    spoken.catch(() => undefined); // it may be refused while sound is still sent
     if (typeof what === "string") {
       this.#send({ type: "say", text: what, utterance, ...(options.voice && { voice: options.voice }) });
     } else {
@@ -162,6 +169,10 @@ export class NerfLipsyncAvatar extends HTMLElement {
       const { utterance, played_ms } = event;
       this.waiting.get(utterance)?.resolve({ utterance, played_ms, interrupted: name === "interrupted" });
       this.waiting.delete(utterance);
+    }
+    if (name === "notice" && event.utterance) {
+      this.waiting.get(event.utterance)?.reject(new Error(event.message));
+      this.waiting.delete(event.utterance);
     }
     if (name === "interrupted") this.player?.cut(event.sample * (RATE_HZ / 16_000));
     this.dispatchEvent(new CustomEvent(name, { detail: event }));

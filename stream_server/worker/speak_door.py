@@ -26,6 +26,7 @@ from stream_server.events import ErrorEvent, Event, NoticeEvent, encode
 from stream_server.json_text import read_json
 from stream_server.media.speech_stream import Utterance
 from stream_server.worker.engine_client import EngineClient
+from stream_server.worker.messages import refusal
 from stream_server.worker.place import Place
 from stream_server.worker.problems import answer_error
 from stream_server.worker.session_options import SessionOptions
@@ -206,6 +207,12 @@ class _Stream:
             raise RefusedError("a text message must be JSON; sound is sent as binary messages") from None
         if not isinstance(message, dict):
             raise RefusedError(f"a message must be an object, got {type(message).__name__}")
+        try:
+            await self._obey(message)
+        except StreamServerError as error:
+            self.send_event(refusal(message, error))
+
+    async def _obey(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
         if kind == "utterance.begin":
             self._end_utterance()
