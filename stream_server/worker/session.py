@@ -246,8 +246,9 @@ class AvatarSession:
                 controls=self.controls,
                 rewindable=self.speech is not None,
             )
-        except EngineLostError:
-            return  # `_on_back` opens it
+        except EngineLostError:  # `_on_back` opens it
+            self._lost_since_ns = self.now_ns() if self._lost_since_ns is None else self._lost_since_ns
+            return
         self._stream_open = True
         self._stream_hops = range(hop, hop)
 
