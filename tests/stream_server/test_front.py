@@ -181,3 +181,21 @@ def test_each_avatar_is_read_once_for_the_list(tmp_path: Path, monkeypatch: pyte
     found = request(FakeWorker(), "GET", "/v1/avatars", ServerConfig(avatars=str(tmp_path))).json()["avatars"]
     assert [about["name"] for about in found if about["id"].startswith("a")] == [f"A {n}" for n in range(5)]
     assert sorted(read) == [(f"a{n}", False) for n in range(5)]
+
+
+def test_an_offer_that_breaks_off_is_no_failure_of_the_server() -> None:
+    """Its trace went to the log."""
+    messages = iter([{"type": "http.request", "body": b"v=0", "more_body": True}, {"type": "http.disconnect"}])
+    answered: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            answered.append(message["status"])
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/sdp")]
+    scope = {"type": "http", "method": "POST", "path": "/whip/room", "headers": headers, "query_string": b""}
+    asyncio.run(make_app(ServerConfig(), WorkerPool([FakeWorker()]))(scope, receive, send))
+    assert answered == [400]
