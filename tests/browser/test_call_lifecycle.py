@@ -44,6 +44,7 @@ globalThis.RTCPeerConnection = class extends EventTarget {
   async setRemoteDescription() { this.connectionState = "connected"; }
   getSenders() { return [{ track: { kind: "audio" }, replaceTrack: async (track) => { globalThis.sent = track; } }]; }
   getReceivers() { return []; }
+  async getStats() { return new Map(); }
   close() { this.connectionState = "closed"; }
 };
 globalThis.sound = new AudioContext();
@@ -208,6 +209,49 @@ def test_what_is_chosen_while_a_call_connects_holds_when_it_is_live(browser: Chr
             {"avatar": "two", "controls": {"mood": "smile", "background": "#102030", "yaw_deg": 5}},
         ]
     ]
+
+
+NO_METER = """
+const contexts = [];
+globalThis.AudioContext = class extends AudioContext {
+  constructor() { super(); contexts.push(this); }
+  createMediaStreamSource() { throw new DOMException("another sample rate", "NotSupportedError"); }
+};
+const states_of = () => Promise.all(contexts.map(async (one) => { await settled(); return one.state; }));
+"""
+
+
+def test_a_call_needs_no_level_meter(browser: Chromium, url: str) -> None:
+    """Where the microphone has another sample rate than the loudspeakers, some browsers refuse to measure it."""
+    found = run(
+        browser,
+        url,
+        NO_METER
+        + """
+        const call = newCall("microphone");
+        await call.run();
+        const during = states.at(-1);
+        call.end();
+        while ((await states_of()).includes("running")) await settled();
+        return { during, live: live(), contexts: await states_of() };
+        """,
+    )
+    assert found == {"during": "live", "live": [False], "contexts": ["closed"]}
+
+
+def test_the_self_test_lets_a_microphone_go_that_it_cannot_measure(browser: Chromium, url: str) -> None:
+    found = run(
+        browser,
+        url,
+        NO_METER
+        + """
+        document.body.innerHTML = '<section id="report"></section>';
+        const { selfTest } = await import("/src/selftest.js");
+        const [, microphone] = await selfTest("", new RTCPeerConnection());
+        return { good: microphone.good, live: live(), contexts: await states_of() };
+        """,
+    )
+    assert found == {"good": False, "live": [False], "contexts": ["closed"]}
 
 
 ASSISTANT = """
