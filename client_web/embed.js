@@ -64,11 +64,14 @@ export class NerfLipsyncAvatar extends HTMLElement {
 
   /** Open the session; the first `speak` does it too. Resolves when the avatar is ready, rejects if it is refused. */
   connect() {
-    if (!this.opening) {
-      this.opening = new Promise((resolve, reject) => this.#open(resolve, reject));
-      this.opening.catch(() => { if (!this.socket) this.opening = null; }); // such as a wrong rate: it may be mended
-    }
-    return this.opening;
+    if (this.opening) return this.opening;
+    /** @type {Promise<void>} */
+    const opening = new Promise((resolve, reject) => this.#open(resolve, reject));
+    this.opening = opening;
+    opening.catch(() => {
+      if (!this.socket && this.opening === opening) this.opening = null; // an attribute is wrong: it may be right the next time
+    });
+    return opening;
   }
 
   /** End the session; idempotent. */
@@ -88,6 +91,7 @@ export class NerfLipsyncAvatar extends HTMLElement {
     const utterance = `element-${Date.now().toString(36)}-${this.count++}`;
     /** @type {Promise<Spoken>} */
     const spoken = new Promise((resolve, reject) => this.waiting.set(utterance, { resolve, reject }));
+    spoken.catch(() => undefined); // it may be refused while sound is still sent
     if (typeof what === "string") {
       this.#send({ type: "say", text: what, utterance, ...(options.voice && { voice: options.voice }) });
     } else {
@@ -167,7 +171,7 @@ export class NerfLipsyncAvatar extends HTMLElement {
       this.waiting.get(utterance)?.resolve({ utterance, played_ms, interrupted: name === "interrupted" });
       this.waiting.delete(utterance);
     }
-    if (name === "notice" && event.code === "refused") {
+    if (name === "notice" && event.utterance) {
       this.waiting.get(event.utterance)?.reject(new Error(event.message));
       this.waiting.delete(event.utterance);
     }

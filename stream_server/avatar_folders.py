@@ -19,20 +19,12 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 def find_avatars(folder: Path) -> dict[str, dict[str, object]]:
     """Name -> what `avatar.json` says, for each avatar folder in `folder`; damaged ones hold an "error"."""
-    found: dict[str, dict[str, object]] = {}
-    for file in sorted(folder.glob("*/avatar.json")):
-        try:
-            value = read_json(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error  # not the path: callers see it
-            value = {"error": f"cannot be read: {reason}"}
-        found[file.parent.name] = value if isinstance(value, dict) else {"error": "is not a JSON object"}
-    return found
+    return {file.parent.name: _read(file) for file in sorted(folder.glob("*/avatar.json"))}
 
 
 def describe_avatar(folder: Path) -> dict[str, object]:
-    """What callers may know of an avatar: its name, licence, consent and what it was made from."""
-    about = find_avatars(folder.parent).get(folder.name, {})
+    """What callers may know of an avatar: its name, licence, consent and what it was made from. Reads a file."""
+    about = _read(folder / "avatar.json")
     shown = ("name", "licence", "license", "provenance", "consent", "error")
     return {key: about[key] for key in shown if key in about} | {"preview": (folder / "preview.jpg").is_file()}
 
@@ -72,6 +64,15 @@ class Catalogue:
 
 def _avatar_folders(folder: Path) -> dict[str, Path]:
     return {f.parent.name: f.parent for f in sorted(folder.glob("*/avatar.json")) if _ID.fullmatch(f.parent.name)}
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        value = read_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error  # not the path: callers see it
+        return {"error": f"cannot be read: {reason}"}
+    return value if isinstance(value, dict) else {"error": "is not a JSON object"}
 
 
 def _existing(given: str, option: str) -> Path:

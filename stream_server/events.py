@@ -123,11 +123,15 @@ class InterruptedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeEvent:
-    """Something changed that the caller may want to know; the session goes on. `code` is stable."""
+    """Something changed that the caller may want to know; the session goes on. `code` is stable.
+
+    `utterance`: what was refused was to say this one; it will not be heard.
+    """
 
     type: ClassVar[str] = "notice"
     code: str
     message: str
+    utterance: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

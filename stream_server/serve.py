@@ -157,6 +157,7 @@ class Supervisor:
         self._address = None if listener is None else listener.getsockname()
         self._run_dir = run_dir
         self._stop = threading.Event()
+        self._signalled = False
         pid = str(os.getpid())
         self._engine = _Child("engine", "engine", [str(run_dir / "engine.sock"), pid])
         self._standby = Standby(lambda: _spawn(self._engine))
@@ -191,7 +192,7 @@ class Supervisor:
         try:
             for child in self._children:
                 self._start(child)
-            while not self._stop.wait(_WATCH_S):
+            while not (self._stop.wait(_WATCH_S) or self._signalled):
                 code = self._watch()
                 if code is not None:
                     return code
@@ -222,7 +223,7 @@ class Supervisor:
         sys.stdout.flush()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop.set()
+        self._signalled = True  # not `_stop`: the code that was interrupted may hold its lock
 
     def _start(self, child: _Child) -> None:
         child.process = self._standby.take() if child is self._engine else None

@@ -1,7 +1,7 @@
 // A call from Start to Stop: microphone, queue, connection, and coming back after the network went away.
 
 import { AdviceError, BusyError, request } from "./api.js";
-import { LevelMeter, openMicrophone } from "./microphone.js";
+import { meterOf, openMicrophone } from "./microphone.js";
 import { AvatarPeer, iceServers } from "./peer.js";
 
 const COME_BACK_MS = 60_000; // the server keeps a lost session for 30 s; after that a new one begins
@@ -34,7 +34,7 @@ export class Call {
     this.wishes = wishes;
     this.view = view;
     /** @type {MediaStream | null} */ this.microphone = null;
-    /** @type {LevelMeter | null} */ this.meter = null;
+    /** @type {import("./microphone.js").LevelMeter | null} */ this.meter = null;
     /** @type {AvatarPeer | null} */ this.peer = null;
     /** @type {AvatarPeer | null} */ this.lost = null; // kept until another took over
     /** @type {import("./peer.js").Session | null} */ this.session = null;
@@ -162,7 +162,7 @@ export class Call {
           "Plug it in or choose another, then press Start again.", "no-microphone"));
       }
     });
-    this.meter = new LevelMeter(stream, this.view.onLevel);
+    this.meter = meterOf(stream, this.view.onLevel);
     return old;
   }
 

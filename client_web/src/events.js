@@ -14,7 +14,7 @@ export const EVENTS_VERSION = 1;
  * @typedef {{type: "playback.spoken", utterance: string, played_ms: number}} SpokenEvent
  * @typedef {{type: "playback.finished", utterance: string, played_ms: number}} FinishedEvent
  * @typedef {{type: "interrupted", utterance: string, played_ms: number, sample: number}} InterruptedEvent
- * @typedef {{type: "notice", code: string, message: string}} NoticeEvent
+ * @typedef {{type: "notice", code: string, message: string, utterance?: string | null}} NoticeEvent
  * @typedef {{type: "error", code: string, message: string, fatal: boolean}} ErrorEvent
  * @typedef {ReadyEvent | TimingEvent | PositionEvent | StartedEvent | SpokenEvent | FinishedEvent | InterruptedEvent |
  *   NoticeEvent | ErrorEvent} ServerEvent

@@ -57,6 +57,18 @@ export async function listMicrophones(select) {
 /** Each change is a new picture of the page: oftener costs a weak machine its video. */
 const EVERY_MS = 100;
 
+/**
+ * A level meter, or null where the browser makes none: some refuse a microphone of another sample rate than the loudspeakers'.
+ * @param {MediaStream} stream @param {(level: number) => void} show as of `LevelMeter`
+ */
+export function meterOf(stream, show) {
+  try {
+    return new LevelMeter(stream, show);
+  } catch {
+    return null; // a call needs none
+  }
+}
+
 /** Shows how loud a stream is. */
 export class LevelMeter {
   /** @param {MediaStream} stream @param {(level: number) => void} show called with 0..1, ten times a second */
@@ -64,7 +76,12 @@ export class LevelMeter {
     this.context = new AudioContext();
     this.analyser = this.context.createAnalyser();
     this.analyser.fftSize = 1024;
-    this.context.createMediaStreamSource(stream).connect(this.analyser);
+    try {
+      this.context.createMediaStreamSource(stream).connect(this.analyser);
+    } catch (error) {
+      void this.context.close();
+      throw error;
+    }
     this.samples = new Float32Array(this.analyser.fftSize);
     this.show = show;
     this.running = true;

@@ -68,8 +68,7 @@ async function microphone(deviceId) {
   try {
     const stream = await openMicrophone(deviceId);
     const label = stream.getAudioTracks()[0]?.label || "it";
-    const peak = await loudest(stream);
-    stream.getTracks().forEach((track) => track.stop());
+    const peak = await loudest(stream).finally(() => stream.getTracks().forEach((track) => track.stop()));
     if (peak < QUIET_DB) {
       return { name, good: false, found: `“${label}” works but hears nothing`,
         advice: "Speak while the test runs; look whether the microphone is muted or the wrong one is chosen." };
@@ -83,18 +82,21 @@ async function microphone(deviceId) {
 /** @param {MediaStream} stream @returns {Promise<number>} dBFS of the loudest moment within `LISTEN_MS` */
 async function loudest(stream) {
   const context = new AudioContext();
-  const analyser = context.createAnalyser();
-  context.createMediaStreamSource(stream).connect(analyser);
-  const samples = new Float32Array(analyser.fftSize);
-  let peak = -120;
-  const end = performance.now() + LISTEN_MS;
-  while (performance.now() < end) {
-    await new Promise((resolve) => setTimeout(resolve, 40));
-    analyser.getFloatTimeDomainData(samples);
-    peak = Math.max(peak, 10 * Math.log10(samples.reduce((sum, x) => sum + x * x, 0) / samples.length + 1e-12));
+  try {
+    const analyser = context.createAnalyser();
+    context.createMediaStreamSource(stream).connect(analyser);
+    const samples = new Float32Array(analyser.fftSize);
+    let peak = -120;
+    const end = performance.now() + LISTEN_MS;
+    while (performance.now() < end) {
+      await new Promise((resolve) => setTimeout(resolve, 40));
+      analyser.getFloatTimeDomainData(samples);
+      peak = Math.max(peak, 10 * Math.log10(samples.reduce((sum, x) => sum + x * x, 0) / samples.length + 1e-12));
+    }
+    return peak;
+  } finally {
+    await context.close();
   }
-  await context.close();
-  return peak;
 }
 
 /** @param {RTCPeerConnection | null} live @returns {Promise<Check>} */

@@ -24,7 +24,7 @@ def choice_routes(context: Context) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["choices"])
 
     @router.get("/avatars")
-    async def avatars() -> dict[str, Any]:
+    def avatars() -> dict[str, Any]:  # in a thread: it reads files
         """The avatars this server can show: name, licence, consent; `first` is what callers get who ask for none."""
         found = [{"id": i} | describe_avatar(folder) for i, folder in sorted(context.catalogue.avatars.items())]
         return {"avatars": found, "first": context.catalogue.first}

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 
 from stream_server.front.context import Context, caller_of
 from stream_server.front.ice import ice_servers, link_headers
@@ -100,6 +101,8 @@ async def _offer(context: Context, request: Request, room: str) -> str | Respons
         return refusal
     try:
         sdp = (await request.body()).decode()
+    except ClientDisconnect:
+        return problem(400, "bad-offer", "the offer broke off")
     except UnicodeDecodeError:
         return problem(422, "bad-offer", "the offer is not UTF-8")
     return sdp or problem(422, "bad-offer", "the offer is empty")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stream_server.errors import ConflictError, RefusedError
+from stream_server.errors import ConflictError, RefusedError, StreamServerError
+from stream_server.events import NoticeEvent
 
 if TYPE_CHECKING:
     from stream_server.worker.place import Place
 
-__all__ = ["MOST_TEXT", "carry_out"]
+__all__ = ["MOST_TEXT", "carry_out", "refusal"]
 
 MOST_TEXT = 4_000  # characters
 
@@ -42,6 +43,12 @@ async def carry_out(place: Place, message: dict[str, Any]) -> dict[str, Any]:
             raise ConflictError("this session speaks with a microphone's sound; open one with source 'speech'")
         return {"utterance": place.speaker.say(*_say_fields(message))}
     raise RefusedError(f"unknown message type {str(kind)[:40]!r}; known are control, interrupt, say")
+
+
+def refusal(message: dict[str, Any], error: StreamServerError) -> NoticeEvent:
+    """The notice that what `message` asks is not done; it names the utterance that its sender may wait for."""
+    utterance = message.get("utterance")
+    return NoticeEvent(code="refused", message=str(error), utterance=utterance if isinstance(utterance, str) else None)
 
 
 def _say_fields(message: dict[str, Any]) -> tuple[str, str | None, str | None]:

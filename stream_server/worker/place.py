@@ -20,7 +20,7 @@ from stream_server.metrics import WorkerTotals
 from stream_server.worker.egress import Egress
 from stream_server.worker.engine_client import EngineClient
 from stream_server.worker.feed import Feed
-from stream_server.worker.messages import carry_out
+from stream_server.worker.messages import carry_out, refusal
 from stream_server.worker.session import AvatarSession
 from stream_server.worker.session_options import SessionOptions
 from stream_server.worker.sinks.peer import PeerHooks, PeerSink
@@ -226,7 +226,7 @@ class Place:
         try:
             await self.do(message)
         except StreamServerError as error:
-            self.emit(NoticeEvent(code="refused", message=str(error)))
+            self.emit(refusal(message, error))
 
     async def do(self, message: dict[str, Any]) -> dict[str, Any]:
         """Carry out a `control`, `interrupt` or `say` message; what there is to answer.

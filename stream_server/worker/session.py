@@ -102,7 +102,8 @@ class AvatarSession:
     def start(self) -> None:
         """Someone is connected: open the model's stream and let time run. Idempotent."""
         if self._ticker is None and not self._ended:
-            port = StreamPort(self._on_result, self._on_failed, self._on_lost, self._on_back)
+            own = self._own_failure
+            port = StreamPort(own(self._on_result), own(self._on_failed), own(self._on_lost), own(self._on_back))
             self._engine.attach(self.id, port)
             self._open_stream()
             self._ticker = asyncio.create_task(self._tick(), name=f"tick-{self.id}")
@@ -220,6 +221,17 @@ class AvatarSession:
             except TimeoutError:
                 return
 
+    def _own_failure(self, act: Callable[..., None]) -> Callable[..., None]:
+        """What the engine's client calls: an error ends this session, and not the client, which is everybody's."""
+
+        def guarded(*values: Any) -> None:
+            try:
+                act(*values)
+            except Exception:
+                self.fail()
+
+        return guarded
+
     def _playout(self) -> tuple[PlayoutDelay, float]:
         frame_ms = 1000.0 / self.avatar["fps"]
         lookahead_ms = frame_ms * (self.avatar["lookahead_frames"] + self.avatar["hop_frames"])
@@ -246,8 +258,9 @@ class AvatarSession:
                 controls=self.controls,
                 rewindable=self.speech is not None,
             )
-        except EngineLostError:
-            return  # `_on_back` opens it
+        except EngineLostError:  # `_on_back` opens it
+            self._lost_since_ns = self.now_ns() if self._lost_since_ns is None else self._lost_since_ns
+            return
         self._stream_open = True
         self._stream_hops = range(hop, hop)
 

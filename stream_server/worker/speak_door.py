@@ -21,10 +21,11 @@ from stream_server.errors import (
     RefusedError,
     StreamServerError,
 )
-from stream_server.events import EVENTS_VERSION, ErrorEvent, Event, NoticeEvent, encode
+from stream_server.events import ErrorEvent, Event, NoticeEvent, encode
 from stream_server.json_text import read_json
 from stream_server.media.speech_stream import Utterance
 from stream_server.worker.engine_client import EngineClient
+from stream_server.worker.messages import refusal
 from stream_server.worker.place import Place
 from stream_server.worker.problems import answer_error
 from stream_server.worker.session_options import SessionOptions
@@ -216,9 +217,7 @@ class _Stream:
         try:
             await self._obey(message)
         except StreamServerError as error:
-            about = {"utterance": name} if isinstance(name := message.get("utterance"), str) else {}
-            notice = {"v": EVENTS_VERSION, "type": "notice", "code": "refused", "message": str(error)} | about
-            self.send({"type": "text", "text": json.dumps(notice)})
+            self.send_event(refusal(message, error))
 
     async def _obey(self, message: dict[str, Any]) -> None:
         kind = message.get("type")

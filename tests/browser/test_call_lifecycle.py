@@ -44,6 +44,7 @@ globalThis.RTCPeerConnection = class extends EventTarget {
   async setRemoteDescription() { this.connectionState = "connected"; }
   getSenders() { return [{ track: { kind: "audio" }, replaceTrack: async (track) => { globalThis.sent = track; } }]; }
   getReceivers() { return []; }
+  async getStats() { return new Map(); }
   close() { this.connectionState = "closed"; }
 };
 globalThis.sound = new AudioContext();
@@ -210,6 +211,49 @@ def test_what_is_chosen_while_a_call_connects_holds_when_it_is_live(browser: Chr
     ]
 
 
+NO_METER = """
+const contexts = [];
+globalThis.AudioContext = class extends AudioContext {
+  constructor() { super(); contexts.push(this); }
+  createMediaStreamSource() { throw new DOMException("another sample rate", "NotSupportedError"); }
+};
+const states_of = () => Promise.all(contexts.map(async (one) => { await settled(); return one.state; }));
+"""
+
+
+def test_a_call_needs_no_level_meter(browser: Chromium, url: str) -> None:
+    """Where the microphone has another sample rate than the loudspeakers, some browsers refuse to measure it."""
+    found = run(
+        browser,
+        url,
+        NO_METER
+        + """
+        const call = newCall("microphone");
+        await call.run();
+        const during = states.at(-1);
+        call.end();
+        while ((await states_of()).includes("running")) await settled();
+        return { during, live: live(), contexts: await states_of() };
+        """,
+    )
+    assert found == {"during": "live", "live": [False], "contexts": ["closed"]}
+
+
+def test_the_self_test_lets_a_microphone_go_that_it_cannot_measure(browser: Chromium, url: str) -> None:
+    found = run(
+        browser,
+        url,
+        NO_METER
+        + """
+        document.body.innerHTML = '<section id="report"></section>';
+        const { selfTest } = await import("/src/selftest.js");
+        const [, microphone] = await selfTest("", new RTCPeerConnection());
+        return { good: microphone.good, live: live(), contexts: await states_of() };
+        """,
+    )
+    assert found == {"good": False, "live": [False], "contexts": ["closed"]}
+
+
 ASSISTANT = """
 document.body.innerHTML = '<p id="caption" hidden></p><button id="interrupt" disabled></button><form id="say-form">'
   + '<textarea id="say"></textarea><select id="voice"></select></form><ol id="said"></ol>';
@@ -269,3 +313,72 @@ def test_what_a_call_left_unsaid_does_not_wait_in_the_next_one(browser: Chromium
     assert found["ended"] == ["cut, 1.0 s", "not said"]
     assert found["notes"] == ["cut, 1.0 s", "not said", "said, 2.0 s"]
     assert found["after"] == [False, False]
+
+
+ELEMENT = """
+globalThis.sockets = [];
+globalThis.WebSocket = class extends EventTarget {
+  static OPEN = 1;
+  readyState = 1;
+  constructor() { super(); this.sent = []; sockets.push(this); setTimeout(() => this.tell("open"), 0); }
+  send(data) {
+    const message = typeof data === "string" ? JSON.parse(data) : { type: "sound" };
+    this.sent.push(message);
+    if (message.type === "start") setTimeout(() => this.hear({ type: "ready" }), 0);
+  }
+  hear(event) { this.tell("message", { data: JSON.stringify(event) }); }
+  tell(name, more = {}) { this.dispatchEvent(Object.assign(new Event(name), more)); }
+  close() { this.readyState = 3; }
+};
+await import("/embed.js");
+const made = document.createElement("nerf-lipsync-avatar");
+document.body.append(made);
+const told = (promise) => promise.then(() => "done", (error) => error.message);
+const asks = async (type) => {
+  while (!sockets.at(-1)?.sent.some((message) => message.type === type)) await settled();
+  return sockets.at(-1).sent.find((message) => message.type === type).utterance;
+};
+"""
+
+
+def test_the_element_says_that_a_text_is_refused(browser: Chromium, url: str) -> None:
+    """It waited for a text that was never going to be said."""
+    found = run(
+        browser,
+        url,
+        ELEMENT
+        + """
+        const text = told(made.speak("hello"));
+        const utterance = await asks("say");
+        sockets[0].hear({ type: "notice", code: "refused", message: "no voice is installed", utterance });
+        const sound = told(made.speak((async function* () {
+          for (;;) { await settled(); yield new Int16Array(10); }
+        })()));
+        sockets[0].hear({ type: "speech.room", room_ms: 30000 });
+        const begun = await asks("utterance.begin");
+        await asks("sound");
+        sockets[0].hear({ type: "notice", code: "refused", message: "64 wait", utterance: begun });
+        const result = [await text, await sound, made.waiting.size];
+        made.remove();
+        await settled();
+        return { result, rejected };
+        """,
+    )
+    assert found == {"result": ["no voice is installed", "64 wait", 0], "rejected": []}
+
+
+def test_the_element_connects_once_its_attributes_are_right(browser: Chromium, url: str) -> None:
+    found = run(
+        browser,
+        url,
+        ELEMENT
+        + """
+        made.setAttribute("rate", "22050");
+        const wrong = await told(made.connect());
+        made.setAttribute("rate", "24000");
+        const right = await told(made.connect());
+        made.remove();
+        return [wrong, right];
+        """,
+    )
+    assert found == ["rate must be one of 16000,24000,48000, got 22050", "done"]

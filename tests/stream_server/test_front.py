@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,40 @@ def test_a_body_that_does_not_say_how_long_it_is_ends_at_the_limit(path: str) ->
     answer = request(FakeWorker(), "POST", path, content=endless(), headers={"Content-Type": content_type})
     assert answer.status_code == 413
     assert answer.json()["detail"] == "a request holds at most 262144 bytes"
+
+
+def test_each_avatar_is_read_once_for_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All were read for each of them, and everybody's requests waited meanwhile."""
+    for n in range(5):
+        (tmp_path / f"a{n}").mkdir()
+        (tmp_path / f"a{n}" / "avatar.json").write_text(f'{{"name": "A {n}"}}')
+    read: list[tuple[str, bool]] = []
+    read_text = Path.read_text
+
+    def counting(path: Path, *arguments: Any, **named: Any) -> str:
+        if path.name == "avatar.json" and path.is_relative_to(tmp_path):
+            read.append((path.parent.name, threading.current_thread() is threading.main_thread()))
+        return read_text(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "read_text", counting)
+    found = request(FakeWorker(), "GET", "/v1/avatars", ServerConfig(avatars=str(tmp_path))).json()["avatars"]
+    assert [about["name"] for about in found if about["id"].startswith("a")] == [f"A {n}" for n in range(5)]
+    assert sorted(read) == [(f"a{n}", False) for n in range(5)]
+
+
+def test_an_offer_that_breaks_off_is_no_failure_of_the_server() -> None:
+    """Its trace went to the log."""
+    messages = iter([{"type": "http.request", "body": b"v=0", "more_body": True}, {"type": "http.disconnect"}])
+    answered: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            answered.append(message["status"])
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/sdp")]
+    scope = {"type": "http", "method": "POST", "path": "/whip/room", "headers": headers, "query_string": b""}
+    asyncio.run(make_app(ServerConfig(), WorkerPool([FakeWorker()]))(scope, receive, send))
+    assert answered == [400]

@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from stream_server.errors import RefusedError
+from stream_server.errors import EngineLostError, RefusedError
+from stream_server.events import ErrorEvent, Event
+from stream_server.worker.engine_client import StreamPort
 from stream_server.worker.session import AvatarSession
 from stream_server.worker.session_options import SessionOptions
 
@@ -91,3 +93,71 @@ def test_an_avatar_that_is_being_loaded_holds_up_no_change_of_controls() -> None
         assert session.shown_avatar == "other"
 
     asyncio.run(run())
+
+
+def test_a_session_that_begins_while_the_engine_is_away_waits_no_longer_than_others() -> None:
+    """It waited for as long as the worker lived."""
+
+    class Away(Engine):
+        def attach(self, *_: Any) -> None:
+            pass
+
+        def open(self, *_: Any, **__: Any) -> None:
+            raise EngineLostError("no engine is connected")
+
+        def close_stream(self, *_: Any) -> None:
+            pass
+
+    async def run() -> list[str]:
+        now_ns, told = [10**12], list[Event]()
+        log = cast(Any, SimpleNamespace(warning=lambda *_: None))
+        session = AvatarSession(
+            "s",
+            cast(Any, Away()),
+            SessionOptions(avatar="default"),
+            log=log,
+            emit=told.append,
+            on_end=lambda: None,
+            clock_ns=lambda: now_ns[0],
+        )
+        session.start()
+        await settled()
+        now_ns[0] += 19_000_000_000
+        session._check_engine()
+        assert told == []
+        now_ns[0] += 2_000_000_000
+        session._check_engine()
+        await session.close()
+        return [event.code for event in told if isinstance(event, ErrorEvent)]
+
+    assert asyncio.run(run()) == ["engine-lost"]
+
+
+def test_an_answer_that_a_session_cannot_take_ends_this_session_only() -> None:
+    """It ended the worker's line to the engine, for some errors for good: no call had a model any more."""
+    ports: list[StreamPort] = []
+
+    class Open(Engine):
+        def attach(self, _session: str, port: StreamPort) -> None:
+            ports.append(port)
+
+        def open(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def close_stream(self, *_: Any) -> None:
+            pass
+
+    async def run() -> list[str]:
+        told = list[Event]()
+        log = cast(Any, SimpleNamespace(warning=lambda *_: None, exception=lambda *_: None))
+        options = SessionOptions(avatar="default")
+        session = AvatarSession("s", cast(Any, Open()), options, log=log, emit=told.append, on_end=lambda: None)
+        session.start()
+        await settled()
+        ports[0].on_result(cast(Any, SimpleNamespace(generation=0, hop=None, last=True)))  # of a hop that never was
+        assert told == []
+        ports[0].on_result(cast(Any, None))
+        await session.close()
+        return [event.code for event in told if isinstance(event, ErrorEvent)]
+
+    assert asyncio.run(run()) == ["internal"]

@@ -343,3 +343,22 @@ def test_an_utterance_whose_assistant_goes_away_comes_to_an_end() -> None:
         return [(one.id, one.closed) for one in spoken.speaker._speech.utterances]
 
     assert asyncio.run(run()) == [("u", True), ("next", False)]
+
+
+def test_a_notice_names_the_utterance_that_will_not_be_said() -> None:
+    async def run() -> list[str]:
+        spoken = Spoken(text(type="say", text=" ", utterance="u7"), text(type="utterance.begin", utterance="x" * 65))
+        return await spoken.read()
+
+    told = [json.loads(message[message.index("{") :])["text"] for message in asyncio.run(run())]
+    notices = [event for event in map(decode, told) if isinstance(event, NoticeEvent)]
+    assert [(notice.code, notice.utterance) for notice in notices] == [("refused", "u7"), ("refused", "x" * 65)]
+
+    emitted: list[NoticeEvent] = []
+
+    async def refuse(_message: object) -> None:
+        raise RefusedError("no")
+
+    place = cast(Any, SimpleNamespace(emit=emitted.append, do=refuse))
+    asyncio.run(Place._obey(place, {"type": "control", "controls": {}}))
+    assert emitted == [NoticeEvent(code="refused", message="no")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
+from stream_server.config import ServerConfig
+from stream_server.serve import Supervisor
 from stream_server.standby import LASTED_S, MOST_DEATHS, Standby
 from tests.stream_server.server_process import START_S, ServerProcess
 
@@ -164,3 +167,18 @@ def test_none_is_left_at_the_end(number: signal.Signals) -> None:
     finally:
         process.stop(number)
     wait_for(lambda: not has_memory(standby))
+
+
+def test_a_signal_that_comes_while_the_watch_begins_to_wait_ends_it(tmp_path: Path) -> None:
+    """Its handler took a lock that the interrupted code held: Ctrl-C was never heard, and no second one either."""
+    supervisor = Supervisor(ServerConfig(), None, tmp_path, roles=())
+
+    def interrupted() -> None:
+        with supervisor._stop._cond:  # type: ignore[attr-defined]  # as `wait` does, for some microseconds
+            supervisor._on_signal(signal.SIGTERM, None)
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert supervisor.watch(lambda _: None) == 0
