@@ -264,6 +264,7 @@ function wirePage() {
   theme.addEventListener("change", () => { localStorage.setItem(THEME_KEY, theme.value); applyTheme(); });
   applyTheme();
   addEventListener("pagehide", () => call?.end());
+  addEventListener("pageshow", ({ persisted }) => { if (persisted && call?.over) show("idle"); }); // brought back as it was left
   navigator.mediaDevices?.addEventListener("devicechange", () => void listMicrophones(device));
 }
 
