@@ -227,7 +227,8 @@ class _Stream:
             self._forget_sound()
             self._speaker.interrupt()
         else:
-            self._end_utterance()
+            if kind != "control":  # a pose changes nothing about what is said
+                self._end_utterance()
             await self._place.do(message)
 
     def _begin(self, name: str | None) -> Utterance:
