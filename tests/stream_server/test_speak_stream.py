@@ -268,7 +268,7 @@ def test_a_pose_ends_no_utterance() -> None:
         async def change(_controls: object, _avatar: object) -> None:
             pass
 
-        spoken.stream._place.session.change = change  # type: ignore[method-assign]
+        cast(Any, spoken.stream._place.session).change = change
         await spoken.read()
         return [one.id for one in spoken.speaker._speech.utterances]
 
