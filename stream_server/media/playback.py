@@ -25,18 +25,20 @@ class Playback:
 
     def passed(self, position: int, now_ns: int) -> None:
         """All sound before `position` (48 kHz) has left."""
-        speech = self._speech
-        while speech.utterances:
-            utterance = speech.utterances[0]
+        report = now_ns - self._reported_ns >= _REPORT_EVERY_NS
+        for utterance in list(self._speech.utterances):
             if utterance.start is None or utterance.start >= position:
-                return
+                continue  # one that is open and still: others may be heard before it
             if not utterance.started_told:
                 utterance.started_told = True
                 self._emit(StartedEvent(utterance=utterance.id, sample=utterance.start // 3))
             if utterance.end is None or utterance.end > position:
-                self._report(utterance, position, now_ns)
-                return
-            speech.utterances.popleft()
+                if report:
+                    self._reported_ns = now_ns
+                    played_ms = (position - utterance.start) // _PER_MS
+                    self._emit(SpokenEvent(utterance=utterance.id, played_ms=played_ms))
+                continue
+            self._speech.utterances.remove(utterance)
             self._emit(FinishedEvent(utterance=utterance.id, played_ms=utterance.placed // _PER_MS))
 
     def interrupted(self, cut: list[Utterance], position: int) -> None:
@@ -45,9 +47,3 @@ class Playback:
             start = position if utterance.start is None else utterance.start
             played = max(0, min(position - start, utterance.placed))
             self._emit(InterruptedEvent(utterance=utterance.id, played_ms=played // _PER_MS, sample=position // 3))
-
-    def _report(self, utterance: Utterance, position: int, now_ns: int) -> None:
-        if now_ns - self._reported_ns >= _REPORT_EVERY_NS:
-            self._reported_ns = now_ns
-            assert utterance.start is not None
-            self._emit(SpokenEvent(utterance=utterance.id, played_ms=(position - utterance.start) // _PER_MS))

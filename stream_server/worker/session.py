@@ -92,6 +92,8 @@ class AvatarSession:
         self._frame_arrived = asyncio.Event()
         self._started = asyncio.Event()
         self._changing = asyncio.Lock()
+        self._changes: list[set[str]] = []
+        """Names of the controls in the changes that wait, in order."""
         self._ended = False
 
     @property
@@ -145,20 +147,34 @@ class AvatarSession:
     async def change(self, controls: dict[str, Any] | None, avatar: str | None) -> None:
         """Other controls (those named; the rest stay) or another avatar, from the next hop on.
 
+        Changes are made one after the other; one whose values are all overtaken by such that wait is passed over.
+
         Raises:
             RefusedError: A value cannot be used, or the avatar cannot be loaded.
             EngineLostError: There is no engine at the moment.
         """
         if avatar is not None:
             await self._engine.request("load", avatar=avatar)
-        async with self._changing:  # one that takes longer would bring back what another has changed meanwhile
-            merged = None if controls is None else self.controls | controls
-            if merged is not None or avatar is not None:
-                await self._engine.request("change", session=self.id, controls=merged, avatar=avatar)
-            if merged is not None:
-                self.controls = merged
-            if avatar is not None:
-                self.shown_avatar = avatar
+        mine = set(controls or ())
+        self._changes.append(mine)
+        try:
+            await self._changing.acquire()
+        finally:
+            self._changes = [others for others in self._changes if others is not mine]
+        try:  # one after the other: who takes longer would bring back what another has changed meanwhile
+            if avatar is not None or not mine or not mine <= set().union(*self._changes):  # else overtaken
+                await self._change(controls, avatar)
+        finally:
+            self._changing.release()
+
+    async def _change(self, controls: dict[str, Any] | None, avatar: str | None) -> None:
+        merged = None if controls is None else self.controls | controls
+        if merged is not None or avatar is not None:
+            await self._engine.request("change", session=self.id, controls=merged, avatar=avatar)
+        if merged is not None:
+            self.controls = merged
+        if avatar is not None:
+            self.shown_avatar = avatar
 
     def interrupt(self) -> int:
         """Stop what is being said: sound fades within 10 ms, the mouth goes to rest from the last frame sent.

@@ -80,6 +80,28 @@ def test_a_change_that_was_refused_is_not_carried_by_the_next_one() -> None:
     asyncio.run(run())
 
 
+def test_values_that_newer_ones_overtake_are_not_asked_for() -> None:
+    """Who turns the head oftener than the engine answers must not see it lag behind, ever more."""
+
+    async def run() -> list[dict[str, Any]]:
+        engine = Engine()
+        session = session_on(engine)
+        changes: list[dict[str, Any]] = [{"yaw_deg": float(turn)} for turn in range(6)]
+        changes.insert(3, {"yaw_deg": 2.5, "idle": False})
+        tasks = []
+        for change in changes:
+            tasks.append(asyncio.create_task(session.change(change, None)))
+            await settled()
+        tasks[4].cancel()
+        engine.go_on.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert session.controls == {"mood": "smile", "yaw_deg": 5.0, "idle": False}
+        return [asked["controls"] for asked in engine.asked]
+
+    turns = [(asked["yaw_deg"], asked.get("idle")) for asked in asyncio.run(run())]
+    assert turns == [(0.0, None), (2.5, False), (5.0, False)]
+
+
 def test_an_avatar_that_is_being_loaded_holds_up_no_change_of_controls() -> None:
     async def run() -> None:
         engine = Engine()

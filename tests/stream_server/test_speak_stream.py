@@ -362,3 +362,22 @@ def test_a_notice_names_the_utterance_that_will_not_be_said() -> None:
     place = cast(Any, SimpleNamespace(emit=emitted.append, do=refuse))
     asyncio.run(Place._obey(place, {"type": "control", "controls": {}}))
     assert emitted == [NoticeEvent(code="refused", message="no")]
+
+
+POSE = protocol.pack({"type": "text", "text": '{"type": "control", "controls": {"yaw_deg": 5}}'})
+
+
+def test_a_pose_ends_no_utterance() -> None:
+    """What followed was said under another name, and whoever spoke was told too early that all was heard."""
+
+    async def run() -> list[str]:
+        spoken = Spoken(text(type="utterance.begin", utterance="u"), sound(960), POSE, sound(960))
+
+        async def change(_controls: object, _avatar: object) -> None:
+            pass
+
+        cast(Any, spoken.stream._place.session).change = change
+        await spoken.read()
+        return [one.id for one in spoken.speaker._speech.utterances]
+
+    assert asyncio.run(run()) == ["u"]

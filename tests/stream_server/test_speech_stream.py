@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stream_server.events import Event
+from stream_server.events import Event, FinishedEvent, SpokenEvent, StartedEvent
 from stream_server.media.media_clock import NS_PER_MS, MediaClock
 from stream_server.media.playback import Playback
 from stream_server.media.speech_stream import SpeechStream
@@ -100,3 +100,25 @@ def test_an_empty_utterance_is_over_at_once() -> None:
     bench.stream.close(bench.stream.begin("nothing"))
     bench.wait(60)
     assert [event.type for event in bench.events] == ["playback.started", "playback.finished"]
+
+
+def test_an_utterance_that_is_open_and_still_does_not_keep_others_events_back() -> None:
+    """What somebody else said in an assistant's session was told of when the assistant's own was over."""
+    bench = Bench()
+    silent, said = bench.stream.begin("still"), bench.stream.begin("said")
+    bench.stream.push(said, np.ones(4800, np.int16))
+    bench.stream.close(said)
+    bench.wait(200)
+    told = [event for event in bench.events if isinstance(event, StartedEvent | FinishedEvent)]
+    assert [(event.type, event.utterance) for event in told] == [
+        ("playback.started", "said"),
+        ("playback.finished", "said"),
+    ]
+    bench.stream.push(silent, np.ones(4800, np.int16))
+    bench.wait(100)
+    second = bench.stream.begin("beside")
+    bench.stream.push(second, np.ones(48_000, np.int16))
+    bench.events.clear()
+    bench.wait(900)
+    spoken = [event.utterance for event in bench.events if isinstance(event, SpokenEvent)]
+    assert spoken.count("still") == spoken.count("beside") >= 4
