@@ -21,8 +21,16 @@ struct Avx512Shorts {
     __builtin_memcpy(&pair, p, sizeof pair);
     return _mm512_set1_epi32(pair);
   }
-  // 32-bit sums of two products each.
-  static V add_dot(V sum, V a, V b) { return _mm512_dpwssd_epi32(sum, a, b); }
+  // 32-bit sums of two products each. In assembly, because GCC 12 copies a block's sums from register to register at
+  // every step and stores them, too.
+  static V add_dot(V sum, V a, V b) {
+#ifdef __AVX512VNNI__
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+#else  // emulated
+    return _mm512_dpwssd_epi32(sum, a, b);
+#endif
+  }
 };
 
 }  // namespace
