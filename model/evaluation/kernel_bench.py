@@ -130,7 +130,7 @@ def level_figures(level: str, least: Mapping[str, float], samples: int) -> dict[
 
 
 def ratio_figures(levels: tuple[str, ...], least: Mapping[str, float]) -> dict[str, Figure]:
-    """Levels against the last, which is the fastest known; two threads; four times the pixels."""
+    """Levels against the last of them; two threads; four times the pixels."""
     best = levels[-1]
     figures = {}
     for level in levels[:-1]:

@@ -147,7 +147,8 @@ void choose_shifts(FixedNet& net, int32_t (&most)[kHidden]) {
 double unit_of_output(const double (&w)[kHidden], const int32_t (&most)[kHidden], const int32_t (&place)[kHidden]) {
   double rise[kPartialSums] = {}, fall[kPartialSums] = {}, unit = 0.0;
   for (int o = 0; o < kHidden; o++) {
-    (w[o] > 0.0 ? rise : fall)[place[o] / 2 % kPartialSums] += std::abs(w[o]) * most[o];
+    double* const sums = w[o] > 0.0 ? rise : fall;
+    sums[place[o] / 2 % kPartialSums] += std::abs(w[o]) * most[o];
     unit = std::max(unit, std::abs(w[o]) / kMost);
   }
   for (const double sum : rise) unit = std::max(unit, sum / kMostOutput);

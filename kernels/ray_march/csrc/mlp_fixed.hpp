@@ -103,9 +103,9 @@ struct NetFixed {
 
   static void run(const FrameView& f, const int16_t* x, int n, float* out, int stride) {
     const FixedNet& net = *f.fixed;
-    alignas(64) int16_t y[kBatch * kHidden];
+    alignas(64) int16_t y[kBatch * kHidden] = {};
     for (int i = 0; i < n; i += kBatch) {
-      for (int s = 0; s < kBatch; s += S) dense(net, x + (i + s) * kRow, y + s * kHidden);
+      for (int s = 0; s < kBatch && i + s < n; s += S) dense(net, x + (i + s) * kRow, y + s * kHidden);
       last(net, y, out + i, stride);
     }
   }

@@ -2,17 +2,28 @@
 #pragma once
 #include "tile_job.hpp"
 
-// Makes the compiler forget what it knows of a vector, and costs no instruction: for its register, where there is a
-// name for one.
-#if defined(__x86_64__) || defined(__i386__)
-#define NLS_FORGET(v) __asm__ volatile("" : "+x"(v))
-#elif defined(__aarch64__)
-#define NLS_FORGET(v) __asm__ volatile("" : "+w"(v))
-#else
-#define NLS_FORGET(v) __asm__ volatile("" : "+m"(v))
-#endif
-
 namespace {
+
+// Makes the compiler forget what it knows of a vector, and costs no instruction where the vector has a register.
+template <class V>
+inline __attribute__((always_inline)) void forget(V& v) {
+#if defined(__AVX512F__)
+  constexpr unsigned long kRegister = 64;
+#elif defined(__AVX__)
+  constexpr unsigned long kRegister = 32;
+#else
+  constexpr unsigned long kRegister = 16;
+#endif
+#if defined(__x86_64__)
+  if constexpr (sizeof v <= kRegister) __asm__ volatile("" : "+x"(v));
+  else __asm__ volatile("" : "+m"(v));
+#elif defined(__aarch64__)
+  static_assert(sizeof v <= kRegister, "a NEON register holds it");
+  __asm__ volatile("" : "+w"(v));
+#else
+  __asm__ volatile("" : "+m"(v));
+#endif
+}
 
 constexpr int kPeakSums = 12;  // independent, more than latency times issue width
 
@@ -23,7 +34,7 @@ inline int64_t spin(int64_t rounds, V a, int per_step, const Step& step) {
 #pragma GCC unroll 12
   for (int i = 0; i < kPeakSums; i++) {
     V start = a;
-    NLS_FORGET(start);  // or all sums would be one
+    forget(start);  // or all sums would be one
     sum[i] = start;
   }
   for (int64_t r = 0; r < rounds; r++)
@@ -31,13 +42,13 @@ inline int64_t spin(int64_t rounds, V a, int per_step, const Step& step) {
     for (int turn = 0; turn < 4; turn++)
 #pragma GCC unroll 12
       for (int i = 0; i < kPeakSums; i++) {
-        NLS_FORGET(a);  // or its product would be made once for all
+        forget(a);  // or its product would be made once for all
         sum[i] = step(sum[i], a);
       }
 #pragma GCC unroll 12
   for (int i = 0; i < kPeakSums; i++) {
     V last = sum[i];  // not the sum itself: it would stay in memory
-    NLS_FORGET(last);
+    forget(last);
   }
   return rounds * 4 * kPeakSums * per_step;
 }
