@@ -19,6 +19,7 @@
 // negative ones in the same way. All of it depends on a frame's biases, and is packed with them.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "scene.hpp"
 
@@ -95,6 +96,53 @@ Extremes apply_layer_to_planes(const NlsField& field, float* sums) {
   return all;
 }
 
+// Which channels are positive, a bit for each, at `count` occupied voxels spread over all of them, without biases.
+std::vector<uint64_t> sample_activity(const NlsField& field, const float* sums, int count) {
+  const int side = field.plane_side, grid = field.grid, voxels = grid * grid * grid;
+  std::vector<int> occupied;
+  for (int i = 0; i < voxels; i++)
+    if (field.occupancy[i]) occupied.push_back(i);
+  std::vector<uint64_t> active;
+  const size_t stride = occupied.size() / static_cast<size_t>(count) + 1;
+  for (size_t i = 0; i < occupied.size(); i += stride) {
+    const auto texel = [&](int voxel) { return (2 * voxel + 1) * (side - 1) / (2 * grid); };
+    const int x = texel(occupied[i] / (grid * grid)), y = texel(occupied[i] / grid % grid), z = texel(occupied[i] % grid);
+    const int texels[3] = {y * side + x, (side + y) * side + z, (2 * side + z) * side + x};
+    uint64_t bits = 0;
+    for (int o = 0; o < kHidden; o++) {
+      float sum = 0.0f;
+      for (const int t : texels) sum += sums[static_cast<size_t>(t) * kHidden + o];
+      bits |= static_cast<uint64_t>(sum > 0.0f) << o;
+    }
+    active.push_back(bits);
+  }
+  return active;
+}
+
+// Stores channels that are positive together side by side: pairs that most often are, first. Speed depends on it, results
+// do not.
+void pair_channels(const NlsField& field, const float* sums, FixedNet& net) {
+  struct Pair {
+    int together, a, b;
+  };
+  std::vector<Pair> pairs;
+  const std::vector<uint64_t> active = sample_activity(field, sums, 1024);
+  for (int a = 0; a < kHidden; a++)
+    for (int b = a + 1; b < kHidden; b++) {
+      int together = 0;
+      for (const uint64_t bits : active) together += static_cast<int>(bits >> a & bits >> b & 1);
+      pairs.push_back({together, a, b});
+    }
+  std::stable_sort(pairs.begin(), pairs.end(), [](const Pair& p, const Pair& q) { return p.together > q.together; });
+  std::fill(net.place1, net.place1 + kHidden, -1);
+  int place = 0;
+  for (const Pair& pair : pairs)
+    if (net.place1[pair.a] < 0 && net.place1[pair.b] < 0) {
+      net.place1[pair.a] = place++;
+      net.place1[pair.b] = place++;
+    }
+}
+
 // Where narrowing of two vectors of sums puts output o of a row: four of the first, four of the second, and so on.
 int narrowed_place(int o, int lanes) {
   const int both = o / (2 * lanes) * 2 * lanes, second = o / lanes % 2, lane = o % lanes;
@@ -115,7 +163,8 @@ void pack_second(const NlsField& field, const KernelTable& table, FixedNet& net)
     net.unit2[o] = unit > 0.0 ? unit : 1.0 / (1 << 20);
     for (int k = 0; k < kHidden; k++) {
       const double w = field.w2[o * kHidden + k] * net.unit1[k] / net.unit2[o];
-      const int at = o / chunk * chunk * kHidden + (k / 2 * chunk + o % chunk) * 2 + k % 2;
+      const int place = net.place1[k];
+      const int at = o / chunk * chunk * kHidden + (place / 2 * chunk + o % chunk) * 2 + place % 2;
       net.w2[at] = static_cast<int16_t>(std::lrint(w));
       net.rise2[k * kHidden + o] = std::max(net.w2[at], int16_t{0});
     }
@@ -130,7 +179,7 @@ void choose_shifts(FixedNet& net, int32_t (&most)[kHidden]) {
   int64_t rise[kHidden];
   for (int o = 0; o < kHidden; o++) rise[o] = net.b2[o];
   for (int k = 0; k < kHidden; k++) {
-    const int64_t x = std::max(net.top1[k] + net.b1[k], 0);
+    const int64_t x = std::max(net.top1[k] + net.b1[net.place1[k]], 0);
     for (int o = 0; o < kHidden; o++) rise[o] += x * net.rise2[k * kHidden + o];
   }
   for (int o = 0; o < kHidden; o++) {
@@ -177,12 +226,13 @@ void pack_fixed(const NlsField& field, const KernelTable& table, FixedNet& net, 
   const size_t texels = texel_count(field);
   AlignedBuffer<float> sums(3 * texels * kHidden);
   choose_units(apply_layer_to_planes(field, sums.get()), net);
+  pair_channels(field, sums.get(), net);
   planes.resize(3 * texels * kHidden);
   float scale[kHidden];
   for (int o = 0; o < kHidden; o++) scale[o] = static_cast<float>(1.0 / net.unit1[o]);
   for (size_t t = 0; t < 3 * texels; t++)
     for (size_t o = 0; o < kHidden; o++)
-      planes.get()[t * kHidden + o] = static_cast<int16_t>(std::lrintf(sums.get()[t * kHidden + o] * scale[o]));
+      planes.get()[t * kHidden + net.place1[o]] = static_cast<int16_t>(std::lrintf(sums.get()[t * kHidden + o] * scale[o]));
   pack_second(field, table, net);
   std::copy(field.b3, field.b3 + kOutputs, net.b3);
 }
@@ -192,7 +242,7 @@ bool fit_biases(const NlsFrame& frame, FixedNet& net) {
     const double b1 = frame.bias1[o] / net.unit1[o], b2 = frame.bias2[o] / net.unit2[o];
     if (std::abs(b1) > kMost - 1 - net.reach1[o] || std::abs(b2) > static_cast<double>(kMostBias - kMostRounding))
       return false;
-    net.b1[o] = static_cast<int16_t>(std::lrint(b1));
+    net.b1[net.place1[o]] = static_cast<int16_t>(std::lrint(b1));
     net.b2[o] = static_cast<int32_t>(std::lrint(b2));
   }
   int32_t most[kHidden];

@@ -121,6 +121,10 @@ struct Avx2Shorts {
     return _mm256_set1_epi32(pair);
   }
   static V repeat8(const int16_t* p) { return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i*)p)); }
+  static V either(V a, V b) { return _mm256_or_si256(a, b); }
+  static uint32_t pairs_not_zero(V a) {  // a bit for each 32
+    return ~(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(a, _mm256_setzero_si256()))) & 0xffu;
+  }
   static V shift_right(V a, V bits) { return _mm256_srav_epi32(a, bits); }
   // 32-bit integers to 16 bits, 0 where negative: four of a, four of b, and so on.
   static V narrow(V a, V b) { return _mm256_packus_epi32(a, b); }

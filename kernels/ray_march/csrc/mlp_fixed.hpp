@@ -41,22 +41,38 @@ struct NetFixed {
     for (int v = 0; v < kVectors; v++) H::store(out + v * H::W, H::positive(sum[v]));
   }
 
-  // Second hidden layer of S samples, 16 bits again; rows in the order of FixedNet::place2.
+  // Bit p: some of S samples' channels 2 p and 2 p + 1 is not 0.
+  static uint32_t live_pairs(const int16_t* x) {
+    uint32_t live = 0;
+#pragma GCC unroll 4
+    for (int v = 0; v < kHidden / H::W; v++) {
+      auto any = H::load(x + v * H::W);
+#pragma GCC unroll 12
+      for (int s = 1; s < S; s++) any = H::either(any, H::load(x + s * kHidden + v * H::W));
+      live |= H::pairs_not_zero(any) << (v * H::W / 2);
+    }
+    return live;
+  }
+
+  // Second hidden layer of S samples, 16 bits again; rows in the order of FixedNet::place2. Pairs of channels that are 0
+  // in all of them add nothing and are left out: a fourth of them, as channels that are 0 together are pairs.
   static void dense(const FixedNet& net, const int16_t* x, int16_t* y) {
+    const uint32_t live = live_pairs(x);
     for (int chunk = 0; chunk < kHidden; chunk += kChunk) {
       typename L::I acc[S][V];
 #pragma GCC unroll 12
       for (int s = 0; s < S; s++)
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) acc[s][v] = H::load(net.b2 + chunk + v * L::W);
-      const int16_t* w = net.w2 + chunk * kHidden;
-      for (int k = 0; k < kHidden; k += 2, w += 2 * kChunk) {
+      for (uint32_t left = live; left; left &= left - 1) {
+        const int pair = __builtin_ctz(left);
+        const int16_t* w = net.w2 + chunk * kHidden + pair * 2 * kChunk;
         typename L::I weight[V];
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) weight[v] = H::load(w + 2 * v * L::W);
 #pragma GCC unroll 12
         for (int s = 0; s < S; s++) {
-          const auto in = H::repeat_pair(x + s * kHidden + k);
+          const auto in = H::repeat_pair(x + s * kHidden + 2 * pair);
 #pragma GCC unroll 4
           for (int v = 0; v < V; v++) acc[s][v] = H::add_dot(acc[s][v], weight[v], in);
         }

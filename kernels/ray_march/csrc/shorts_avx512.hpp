@@ -22,6 +22,8 @@ struct Avx512Shorts {
     return _mm512_set1_epi32(pair);
   }
   static V repeat8(const int16_t* p) { return _mm512_broadcast_i32x4(_mm_load_si128((const __m128i*)p)); }
+  static V either(V a, V b) { return _mm512_or_si512(a, b); }
+  static uint32_t pairs_not_zero(V a) { return (uint16_t)~_mm512_testn_epi32_mask(a, a); }  // a bit for each 32
   static V shift_right(V a, V bits) { return _mm512_srav_epi32(a, bits); }
   // 32-bit integers to 16 bits, 0 where negative: four of a, four of b, and so on.
   static V narrow(V a, V b) { return _mm512_packus_epi32(a, b); }

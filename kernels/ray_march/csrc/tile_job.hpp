@@ -32,13 +32,14 @@ struct alignas(64) PackedNet {
 // The MLP in fixed point, packed by fixed_pack.cpp. A real number is its integer times a unit; each channel of the
 // hidden layers and each output has its own.
 struct alignas(64) FixedNet {
-  int16_t w2[kHidden * kHidden];    // [chunk][input / 2][output in chunk][input % 2]
+  int16_t w2[kHidden * kHidden];    // [chunk][place / 2][output in chunk][place % 2] of inputs
   int16_t rise2[kHidden * kHidden];  // the positive ones, [input][output]
   double w3_real[kOutputs * kHidden];  // [output][input], times the unit of the second layer's sums
   double unit1[kHidden], unit2[kHidden];
   int32_t reach1[kHidden];  // no sum of texels is further from 0, in units of the channel
   int32_t top1[kHidden];    // ... or larger
-  int32_t place2[kHidden];  // where in a row each output of the second layer is stored
+  int32_t place1[kHidden];  // where in a texel and a row each channel is stored
+  int32_t place2[kHidden];  // ... and each output of the second layer in its row
   float b3[kOutputs];
   // of a frame
   alignas(64) int16_t b1[kHidden];

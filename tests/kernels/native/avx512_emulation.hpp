@@ -88,6 +88,7 @@ inline __m512 fmadd_ps(__m512 a, __m512 b, __m512 c) {
 inline __m512i min_epi32(__m512i a, __m512i b) { return Ints::map(a, b, [](int x, int y) { return std::min(x, y); }); }
 inline __m512i max_epi32(__m512i a, __m512i b) { return Ints::map(a, b, [](int x, int y) { return std::max(x, y); }); }
 inline __m512i and_si512(__m512i a, __m512i b) { return Ints::map(a, b, [](int x, int y) { return x & y; }); }
+inline __m512i or_si512(__m512i a, __m512i b) { return Ints::map(a, b, [](int x, int y) { return x | y; }); }
 inline __m512i sll_epi32(__m512i a, __m128i bits) {
   const int by = _mm_cvtsi128_si32(bits);
   return Ints::map(a, [&](int x) { return static_cast<int32_t>(static_cast<uint32_t>(x) << by); });
@@ -248,6 +249,7 @@ inline __m512i broadcast_i32x4(__m128i a) {
 #define _mm512_min_epi32 emulated::min_epi32
 #define _mm512_min_ps emulated::min_ps
 #define _mm512_mulhrs_epi16 emulated::mulhrs_epi16
+#define _mm512_or_si512 emulated::or_si512
 #define _mm512_packus_epi32 emulated::packus_epi32
 #define _mm512_permutex2var_ps emulated::permutex2var_ps
 #define _mm512_roundscale_ps(a, down) emulated::floor_ps(a)
