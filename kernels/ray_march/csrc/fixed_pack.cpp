@@ -31,6 +31,7 @@ constexpr int64_t kWeightSum = ((int64_t{1} << 31) - 1 - kMostBias) / 32767;
 static_assert(kWeightSum * 32767 + kMostBias < int64_t{1} << 31, "second layer's sums fit 32 bits");
 constexpr double kReachRounding = 10.0;
 constexpr int64_t kMostRounding = 1 << 15;  // a sum below 2^31 loses 16 bits at most
+constexpr int kActivitySamples = 1024;
 constexpr int kPartialSums = 4;  // of an output, in lanes of their own (NetFixed::last)
 constexpr double kMostOutput = 2147483647.0 - kHidden / 2 * kMost;  // rounding adds at most 1/2 to each weight
 
@@ -96,37 +97,41 @@ Extremes apply_layer_to_planes(const NlsField& field, float* sums) {
   return all;
 }
 
-// Which channels are positive, a bit for each, at `count` occupied voxels spread over all of them, without biases.
-std::vector<uint64_t> sample_activity(const NlsField& field, const float* sums, int count) {
-  const int side = field.plane_side, grid = field.grid, voxels = grid * grid * grid;
-  std::vector<int> occupied;
-  for (int i = 0; i < voxels; i++)
-    if (field.occupancy[i]) occupied.push_back(i);
-  std::vector<uint64_t> active;
-  const size_t stride = occupied.size() / static_cast<size_t>(count) + 1;
-  for (size_t i = 0; i < occupied.size(); i += stride) {
-    const auto texel = [&](int voxel) { return (2 * voxel + 1) * (side - 1) / (2 * grid); };
-    const int x = texel(occupied[i] / (grid * grid)), y = texel(occupied[i] / grid % grid), z = texel(occupied[i] % grid);
-    const int texels[3] = {y * side + x, (side + y) * side + z, (2 * side + z) * side + x};
-    uint64_t bits = 0;
-    for (int o = 0; o < kHidden; o++) {
-      float sum = 0.0f;
-      for (const int t : texels) sum += sums[static_cast<size_t>(t) * kHidden + o];
-      bits |= static_cast<uint64_t>(sum > 0.0f) << o;
-    }
-    active.push_back(bits);
+// Which channels are positive, a bit for each, at a voxel's nearest texels, without biases.
+uint64_t active_channels(const NlsField& field, const float* sums, int voxel) {
+  const int side = field.plane_side, grid = field.grid;
+  const auto texel = [&](int at) { return (2 * at + 1) * (side - 1) / (2 * grid); };
+  const int x = texel(voxel / (grid * grid)), y = texel(voxel / grid % grid), z = texel(voxel % grid);
+  const int texels[3] = {y * side + x, (side + y) * side + z, (2 * side + z) * side + x};
+  uint64_t active = 0;
+  for (int o = 0; o < kHidden; o++) {
+    float sum = 0.0f;
+    for (const int t : texels) sum += sums[static_cast<size_t>(t) * kHidden + static_cast<size_t>(o)];
+    active |= static_cast<uint64_t>(sum > 0.0f) << o;
   }
   return active;
 }
 
-// Stores channels that are positive together side by side: pairs that most often are, first. Speed depends on it, results
-// do not.
+// The same at some of the occupied voxels, spread over all of them.
+std::vector<uint64_t> sample_activity(const NlsField& field, const float* sums) {
+  const int voxels = field.grid * field.grid * field.grid;
+  int occupied = 0, seen = 0;
+  for (int i = 0; i < voxels; i++) occupied += field.occupancy[i] != 0;
+  const int stride = occupied / kActivitySamples + 1;
+  std::vector<uint64_t> active;
+  for (int i = 0; i < voxels; i++)
+    if (field.occupancy[i] && seen++ % stride == 0) active.push_back(active_channels(field, sums, i));
+  return active;
+}
+
+// Stores channels that are positive together side by side, those first that most often are. Speed depends on it
+// (NetFixed::dense leaves pairs of zeros out), results do not.
 void pair_channels(const NlsField& field, const float* sums, FixedNet& net) {
   struct Pair {
     int together, a, b;
   };
   std::vector<Pair> pairs;
-  const std::vector<uint64_t> active = sample_activity(field, sums, 1024);
+  const std::vector<uint64_t> active = sample_activity(field, sums);
   for (int a = 0; a < kHidden; a++)
     for (int b = a + 1; b < kHidden; b++) {
       int together = 0;

@@ -8,7 +8,7 @@ namespace {
 struct Avx512Shorts {
   typedef __m512i V;
   static constexpr int W = 32;
-  static constexpr int kBlockSamples = 6, kBlockVectors = 4;
+  static constexpr int kBlockSamples = 3, kBlockVectors = 4;
 
   static V load(const int16_t* p) { return _mm512_load_si512(p); }
   static V load(const int32_t* p) { return _mm512_load_si512(p); }
