@@ -32,7 +32,7 @@ LAYERS = (48 * 64, 64 * 64, 64 * 4)
 second, how many depends on the picture."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 EAGER_EVERY = 5
-SPIN_ROUNDS = 20_000
+SPIN_ROUNDS = 200_000  # some milliseconds: what surrounds them counts for nothing
 GOAL_OVER_EAGER, GOAL_SHARE = 6.0, 0.45
 GOALS_OVER_BFLOAT16 = {"avx512": 1.8, "avx2": 3.5}
 GOAL_TWO_THREADS, GOAL_LARGE, GOAL_MEMORY_MB = 1.8, 4.4, 60.0
