@@ -12,6 +12,7 @@ the quartiles.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     info = cpu_info()
     if not info.built:
         parser.exit(2, f"{info.problem}\n")
+    keep_freed_memory()
     field, make_frame, data = load_scene(args.avatar, args.synthetic)
     figures = measure_quality(field, make_frame)
     for name in info.instruction_sets:
@@ -61,6 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         details: JsonValue = {"levels_this_machine_lacks": list(missing_levels())}
         write_results(args.json, new_results(figures, command=command, data=data, details=details))
     return 0
+
+
+def keep_freed_memory() -> None:
+    """Has glibc hand freed memory out again in place of giving it back to the system: otherwise eager torch, which
+    allocates tens of MB per operator, is slowed by page faults, in some runs by two thirds and in others not at all."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for a large block
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def load_scene(avatar_folder: Path | None, synthetic: bool) -> tuple[FieldArrays, FrameMaker, str]:

@@ -17,7 +17,7 @@ INSTRUCTION_SETS = (
     "avx512",
     "avx512i16",
     "avx512bf16",
-)  # slowest first; NlsIsa in csrc/abi.h
+)  # NlsIsa in csrc/abi.h; which is fastest is measured (ray_march/calibration.py)
 EXACT = frozenset({"portable", "avx2", "avx512"})  # MLP in float32
 HOW_TO_BUILD = "cmake -S . -B build/native && cmake --build build/native"
 _STATUS = {
@@ -38,8 +38,8 @@ class CpuInfo:
 
     built: bool
     library: Path  # where it is, or would be
-    instruction_sets: tuple[str, ...]  # that run here, slowest first; empty when not built
-    best: str  # "reference" when not built
+    instruction_sets: tuple[str, ...]  # that run here, in that order; empty when not built
+    best: str  # the last of them; "reference" when not built
     problem: str = ""  # why it cannot be used, empty when it can
 
 

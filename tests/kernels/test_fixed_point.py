@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("native")
 
 EXACT_TWIN = {"avx2i16": "avx2", "avx512i16": "avx512"}
 FIXED = [name for name in EXACT_TWIN if name in cpu_info().instruction_sets]
-PSNR_DB = 60.0  # measured 70 and more
+PSNR_DB = 66.0  # measured 83 and more on random texels, 70 where everything is at the bound
 
 
 @pytest.fixture(params=FIXED or [pytest.param("none", marks=pytest.mark.skip(reason="no fixed point on this machine"))])
@@ -61,16 +61,17 @@ def test_any_scale_of_weights(fixed: str, seed: int, texels: float, layer1: floa
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_sums_at_the_bound_do_not_overflow(fixed: str, sign: float) -> None:
+@pytest.mark.parametrize("last_sign", [1.0, -1.0, None])
+@pytest.mark.parametrize("third_plane", [1.0, -0.5])
+def test_sums_at_the_bound_do_not_overflow(
+    fixed: str, sign: float, last_sign: float | None, third_plane: float
+) -> None:
     """Every texel and weight at its largest and of one sign: the sums reach what the units were chosen for."""
     field, frame = random_field(1, fill=1.0), random_frame(2, 12, 12)
-    full = replace(
-        field,
-        planes=np.full_like(field.planes, 60000.0),
-        w1=np.full_like(field.w1, 7.0),
-        w2=np.full_like(field.w2, sign * 3.0),
-        w3=field.w3 * np.float32(1e-10),
-    )
+    planes = np.full_like(field.planes, 60000.0)
+    planes[2] *= np.float16(third_plane)
+    w3 = field.w3 * np.float32(1e-10) if last_sign is None else np.full_like(field.w3, last_sign * 1e-11)
+    full = replace(field, planes=planes, w1=np.full_like(field.w1, 7.0), w2=np.full_like(field.w2, sign * 3.0), w3=w3)
     reach = 60000.0 * 7.0 * 48
     for share in (0.0, 0.2, -0.2):  # of the room for biases
         biased = replace(

@@ -109,13 +109,25 @@ struct Avx2Shorts {
   static V load(const int32_t* p) { return _mm256_load_si256((const V*)p); }
   static void store(int16_t* p, V v) { _mm256_store_si256((V*)p, v); }
   static V positive(V v) { return _mm256_max_epi16(v, _mm256_setzero_si256()); }
-  // Saturated sum + a b 2^-15, the product rounded.
-  static V add_scaled(V sum, V a, V b) { return _mm256_adds_epi16(sum, _mm256_mulhrs_epi16(a, b)); }
+  // sum + a b 2^-15, the product rounded. In assembly, because GCC 12 adds in an order for which it lacks registers.
+  static V add_scaled(V sum, V a, V b) {
+    const V product = _mm256_mulhrs_epi16(a, b);
+    __asm__("vpaddw %1, %0, %0" : "+x"(sum) : "x"(product));
+    return sum;
+  }
   static V repeat_pair(const int16_t* p) {
     int32_t pair;
     __builtin_memcpy(&pair, p, sizeof pair);
     return _mm256_set1_epi32(pair);
   }
+  static V repeat8(const int16_t* p) { return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i*)p)); }
+  static V either(V a, V b) { return _mm256_or_si256(a, b); }
+  static uint32_t pairs_not_zero(V a) {  // a bit for each 32
+    return ~(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(a, _mm256_setzero_si256()))) & 0xffu;
+  }
+  static V shift_right(V a, V bits) { return _mm256_srav_epi32(a, bits); }
+  // 32-bit integers to 16 bits, 0 where negative: four of a, four of b, and so on.
+  static V narrow(V a, V b) { return _mm256_packus_epi32(a, b); }
   // 32-bit sums of two products each. One piece of assembly, because GCC 12 takes the multiplications of a block apart
   // from their additions and then runs out of registers.
   static V add_dot(V sum, V a, V b) {

@@ -35,16 +35,28 @@ inline void dense(const float* x, int row, const float* w, const float* bias, fl
   }
 }
 
+// Lanes of vector v of 16 / W: each output's value four times.
 template <class L>
-inline void reduce_and_store(const typename L::F* sums, const float* bias, float* out, int stride) {
-  constexpr int V = 16 / L::W;  // vectors per sample
+inline typename L::F spread_outputs(const float* values, int v) {
+  alignas(64) float lanes[L::W];
+  for (int lane = 0; lane < L::W; lane++) lanes[lane] = values[(v * L::W + lane) / 4];
+  return L::load(lanes);
+}
+
+// The partial sums of four samples, 16 / W vectors each, added up: `finish(sums, v)` makes outputs of them.
+template <class L, class Finish>
+inline void reduce_and_store(const typename L::F* sums, float* out, int stride, const Finish& finish) {
+  constexpr int V = 16 / L::W;
 #pragma GCC unroll 4
   for (int v = 0; v < V; v++) {
-    alignas(64) float b[L::W];
-    for (int lane = 0; lane < L::W; lane++) b[lane] = bias[(v * L::W + lane) / 4];
     const typename L::F r = L::reduce4(sums[v], sums[V + v], sums[2 * V + v], sums[3 * V + v]);
-    L::store_blocks(out + v * L::W / 4 * stride, stride, r + L::load(b));
+    L::store_blocks(out + v * L::W / 4 * stride, stride, finish(r, v));
   }
+}
+
+template <class L>
+inline void reduce_and_store(const typename L::F* sums, const float* bias, float* out, int stride) {
+  reduce_and_store<L>(sums, out, stride, [&](typename L::F r, int v) { return r + spread_outputs<L>(bias, v); });
 }
 
 // h: rows of 64; w3 as in PackedNet; out: 4 arrays `stride` apart.

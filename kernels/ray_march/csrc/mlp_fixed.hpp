@@ -41,40 +41,88 @@ struct NetFixed {
     for (int v = 0; v < kVectors; v++) H::store(out + v * H::W, H::positive(sum[v]));
   }
 
-  // Second hidden layer of S samples, as floats in the units of its outputs.
-  static void dense(const FixedNet& net, const int16_t* x, float* y) {
+  // Bit p: some of S samples' channels 2 p and 2 p + 1 is not 0.
+  static uint32_t live_pairs(const int16_t* x) {
+    uint32_t live = 0;
+#pragma GCC unroll 4
+    for (int v = 0; v < kHidden / H::W; v++) {
+      auto any = H::load(x + v * H::W);
+#pragma GCC unroll 12
+      for (int s = 1; s < S; s++) any = H::either(any, H::load(x + s * kHidden + v * H::W));
+      live |= H::pairs_not_zero(any) << (v * H::W / 2);
+    }
+    return live;
+  }
+
+  // Second hidden layer of S samples, 16 bits again; rows in the order of FixedNet::place2. Pairs of channels that are 0
+  // in all of them add nothing and are left out: a fourth of them, as channels that are 0 together are pairs.
+  static void dense(const FixedNet& net, const int16_t* x, int16_t* y) {
+    const uint32_t live = live_pairs(x);
     for (int chunk = 0; chunk < kHidden; chunk += kChunk) {
       typename L::I acc[S][V];
 #pragma GCC unroll 12
       for (int s = 0; s < S; s++)
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) acc[s][v] = H::load(net.b2 + chunk + v * L::W);
-      const int16_t* w = net.w2 + chunk * kHidden;
-      for (int k = 0; k < kHidden; k += 2, w += 2 * kChunk) {
+      for (uint32_t left = live; left; left &= left - 1) {
+        const int pair = __builtin_ctz(left);
+        const int16_t* w = net.w2 + chunk * kHidden + pair * 2 * kChunk;
         typename L::I weight[V];
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) weight[v] = H::load(w + 2 * v * L::W);
 #pragma GCC unroll 12
         for (int s = 0; s < S; s++) {
-          const auto in = H::repeat_pair(x + s * kHidden + k);
+          const auto in = H::repeat_pair(x + s * kHidden + 2 * pair);
 #pragma GCC unroll 4
           for (int v = 0; v < V; v++) acc[s][v] = H::add_dot(acc[s][v], weight[v], in);
         }
       }
+      const int32_t* shift = net.shift2 + chunk;
 #pragma GCC unroll 12
       for (int s = 0; s < S; s++)
+#pragma GCC unroll 2
+        for (int v = 0; v < V; v += 2)
+          H::store(y + s * kHidden + chunk + v * L::W,
+                   H::narrow(H::shift_right(acc[s][v], H::load(shift + v * L::W)),
+                             H::shift_right(acc[s][v + 1], H::load(shift + (v + 1) * L::W))));
+    }
+  }
+
+  // Lanes are 4 outputs x 4 partial sums, each of pairs of inputs. y: rows of 64.
+  static void last(const FixedNet& net, const int16_t* y, float* out, int stride) {
+    constexpr int kVectors = 16 / L::W, kSamples = L::W == 16 ? kBatch : 4;
+    for (int base = 0; base < kBatch; base += kSamples) {
+      typename L::I acc[kSamples * kVectors];
+#pragma GCC unroll 16
+      for (int i = 0; i < kSamples * kVectors; i++) acc[i] = L::set(0);
+      for (int k = 0; k < kHidden; k += 8) {
+        typename L::I weight[kVectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++)
-          L::store(y + s * kHidden + chunk + v * L::W, L::max(L::to_float(acc[s][v]), L::set(0.0f)));
+        for (int v = 0; v < kVectors; v++) weight[v] = H::load(net.w3 + k * kOutputs + 2 * v * L::W);
+#pragma GCC unroll 12
+        for (int s = 0; s < kSamples; s++) {
+          const auto in = H::repeat8(y + (base + s) * kHidden + k);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; v++) acc[s * kVectors + v] = H::add_dot(acc[s * kVectors + v], weight[v], in);
+        }
+      }
+      typename L::F sums[kSamples * kVectors];
+#pragma GCC unroll 16
+      for (int i = 0; i < kSamples * kVectors; i++) sums[i] = L::to_float(acc[i]);
+      const auto to_real = [&](typename L::F r, int v) {
+        return L::fma(r, spread_outputs<L>(net.unit3, v), spread_outputs<L>(net.b3, v));
+      };
+#pragma GCC unroll 3
+      for (int s = 0; s < kSamples; s += 4) reduce_and_store<L>(sums + s * kVectors, out + base + s, stride, to_real);
     }
   }
 
   static void run(const FrameView& f, const int16_t* x, int n, float* out, int stride) {
     const FixedNet& net = *f.fixed;
-    alignas(64) float h[kBatch * kHidden];
+    alignas(64) int16_t y[kBatch * kHidden] = {};
     for (int i = 0; i < n; i += kBatch) {
-      for (int s = 0; s < kBatch; s += S) dense(net, x + (i + s) * kRow, h + s * kHidden);
-      last_layer<L>(net.w3, net.b3, h, out + i, stride);
+      for (int s = 0; s < kBatch && i + s < n; s += S) dense(net, x + (i + s) * kRow, y + s * kHidden);
+      last(net, y, out + i, stride);
     }
   }
 

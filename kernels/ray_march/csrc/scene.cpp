@@ -26,7 +26,7 @@ NlsScene::NlsScene(const NlsField& field, const KernelTable& table, int threads)
   copy_planes(field);
   if (table.exact) {
     fixed_.resize(1);
-    pack_fixed(field, table.chunk, *fixed_.get(), planes_fixed_);
+    pack_fixed(field, table, *fixed_.get(), planes_fixed_);
     view_.fixed = fixed_.get();
     view_.planes_fixed = planes_fixed_.get();
   }

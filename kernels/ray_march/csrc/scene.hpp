@@ -36,9 +36,9 @@ struct NlsScene {
 
 // Packs the MLP for `chunk` outputs at a time (scene_pack.cpp).
 void pack_net(const NlsField& field, int chunk, PackedNet& net);
-// Packs it for fixed point, and the planes with the first layer applied; the biases of a frame, false if they do not
-// fit (fixed_pack.cpp).
-void pack_fixed(const NlsField& field, int chunk, FixedNet& net, AlignedBuffer<int16_t>& planes);
+// Packs it for fixed point, and the planes with the first layer applied; the biases of a frame and what depends on them,
+// false if they do not fit (fixed_pack.cpp).
+void pack_fixed(const NlsField& field, const KernelTable& table, FixedNet& net, AlignedBuffer<int16_t>& planes);
 bool fit_biases(const NlsFrame& frame, FixedNet& net);
 float half_to_float(uint16_t half);
 // Chebyshev distance in voxels, at most 255, to the nearest occupied voxel; strides as in FrameView (scene_pack.cpp).

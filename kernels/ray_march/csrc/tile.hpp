@@ -69,8 +69,15 @@ void render_tiles(const FrameView& f, int (*next_tile)(void*), void* source, voi
 
 template <class L, class Net>
 constexpr KernelTable make_table(int isa, const KernelTable* exact = nullptr) {
-  return {isa, Net::kChunk, sizeof(typename L::Plane) == 4, exact, sizeof(Scratch<L, Net>), render_tiles<L, Net>,
-          Net::peak, composite_i420<L>};
+  return {isa,
+          Net::kChunk,
+          L::W,
+          sizeof(typename L::Plane) == 4,
+          exact,
+          sizeof(Scratch<L, Net>),
+          render_tiles<L, Net>,
+          Net::peak,
+          composite_i420<L>};
 }
 
 }  // namespace

@@ -30,15 +30,23 @@ struct alignas(64) PackedNet {
 };
 
 // The MLP in fixed point, packed by fixed_pack.cpp. A real number is its integer times a unit; each channel of the
-// first hidden layer and each output of the second has its own.
+// hidden layers and each output has its own.
 struct alignas(64) FixedNet {
-  int16_t w2[kHidden * kHidden];  // [chunk][input / 2][output in chunk][input % 2]
-  float w3[kHidden * kOutputs];   // [input / 4][output][input % 4], times the input's unit
-  float b3[kOutputs];
+  int16_t w2[kHidden * kHidden];    // [chunk][place / 2][output in chunk][place % 2] of inputs
+  int16_t rise2[kHidden * kHidden];  // the positive ones, [input][output]
+  double w3_real[kOutputs * kHidden];  // [output][input], times the unit of the second layer's sums
   double unit1[kHidden], unit2[kHidden];
   int32_t reach1[kHidden];  // no sum of texels is further from 0, in units of the channel
-  alignas(64) int32_t b2[kHidden];
+  int32_t top1[kHidden];    // ... or larger
+  int32_t place1[kHidden];  // where in a texel and a row each channel is stored
+  int32_t place2[kHidden];  // ... and each output of the second layer in its row
+  float b3[kOutputs];
+  // of a frame
   alignas(64) int16_t b1[kHidden];
+  alignas(64) int32_t b2[kHidden];
+  alignas(64) int32_t shift2[kHidden];       // the second layer's sums lose so many bits, and fit 16
+  alignas(64) int16_t w3[kHidden * kOutputs];  // [place / 8][output][place % 8]
+  float unit3[kOutputs];
 };
 
 struct FrameView {
@@ -71,6 +79,7 @@ struct FrameView {
 struct KernelTable {
   int isa;
   int chunk;         // outputs per chunk of the packed weights
+  int lanes;         // of float in a vector
   bool planes_f32;   // wants FrameView::planes_f32
   const KernelTable* exact;  // for fixed point: renders the frames whose biases do not fit; null otherwise
   unsigned long scratch_bytes;

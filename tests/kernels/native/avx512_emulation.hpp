@@ -45,7 +45,6 @@ typedef Lanes<float, __m512> Floats;
 typedef Lanes<int32_t> Ints;
 typedef Lanes<int16_t> Shorts;
 
-inline int16_t saturate(int v) { return static_cast<int16_t>(std::min(std::max(v, -32768), 32767)); }
 inline uint16_t to_bf16(float f) {
   const uint32_t bits = as<uint32_t>(f);
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
@@ -89,6 +88,7 @@ inline __m512 fmadd_ps(__m512 a, __m512 b, __m512 c) {
 inline __m512i min_epi32(__m512i a, __m512i b) { return Ints::map(a, b, [](int x, int y) { return std::min(x, y); }); }
 inline __m512i max_epi32(__m512i a, __m512i b) { return Ints::map(a, b, [](int x, int y) { return std::max(x, y); }); }
 inline __m512i and_si512(__m512i a, __m512i b) { return Ints::map(a, b, [](int x, int y) { return x & y; }); }
+inline __m512i or_si512(__m512i a, __m512i b) { return Ints::map(a, b, [](int x, int y) { return x | y; }); }
 inline __m512i sll_epi32(__m512i a, __m128i bits) {
   const int by = _mm_cvtsi128_si32(bits);
   return Ints::map(a, [&](int x) { return static_cast<int32_t>(static_cast<uint32_t>(x) << by); });
@@ -107,7 +107,9 @@ inline __m512 cvtph_ps(__m256i a) {
 }
 
 inline __m512i max_epi16(__m512i a, __m512i b) { return Shorts::map(a, b, [](int16_t x, int16_t y) { return std::max(x, y); }); }
-inline __m512i adds_epi16(__m512i a, __m512i b) { return Shorts::map(a, b, [](int x, int y) { return saturate(x + y); }); }
+inline __m512i add_epi16(__m512i a, __m512i b) {
+  return Shorts::map(a, b, [](int x, int y) { return static_cast<int16_t>(x + y); });
+}
 inline __m512i mulhrs_epi16(__m512i a, __m512i b) {
   return Shorts::map(a, b, [](int x, int y) { return static_cast<int16_t>(((x * y >> 14) + 1) >> 1); });
 }
@@ -115,6 +117,14 @@ inline __m512i dpwssd_epi32(__m512i sum, __m512i a, __m512i b) {
   const Ints s = Ints::of(sum);
   const Shorts x = Shorts::of(a), y = Shorts::of(b);
   return Ints::make([&](int i) { return s.v[i] + x.v[2 * i] * y.v[2 * i] + x.v[2 * i + 1] * y.v[2 * i + 1]; });
+}
+inline __m512i srav_epi32(__m512i a, __m512i bits) { return Ints::map(a, bits, [](int x, int y) { return x >> y; }); }
+inline __m512i packus_epi32(__m512i a, __m512i b) {  // in each 128 bits: four of a, four of b
+  const Ints x = Ints::of(a), y = Ints::of(b);
+  return Shorts::make([&](int i) {
+    const int from = i / 8 * 4 + i % 4, value = i % 8 < 4 ? x.v[from] : y.v[from];
+    return static_cast<int16_t>(std::min(std::max(value, 0), 65535));
+  });
 }
 template <class A, class B>
 inline __m512 dpbf16_ps(__m512 sum, A a, B b) {  // the odd product first, each step rounded
@@ -211,7 +221,7 @@ inline __m512i broadcast_i32x4(__m128i a) {
 }  // namespace emulated
 
 #define _mm512_abs_ps emulated::abs_ps
-#define _mm512_adds_epi16 emulated::adds_epi16
+#define _mm512_add_epi16 emulated::add_epi16
 #define _mm512_and_si512 emulated::and_si512
 #define _mm512_broadcast_f32x4 emulated::broadcast_f32x4
 #define _mm512_broadcast_i32x4 emulated::broadcast_i32x4
@@ -239,6 +249,8 @@ inline __m512i broadcast_i32x4(__m128i a) {
 #define _mm512_min_epi32 emulated::min_epi32
 #define _mm512_min_ps emulated::min_ps
 #define _mm512_mulhrs_epi16 emulated::mulhrs_epi16
+#define _mm512_or_si512 emulated::or_si512
+#define _mm512_packus_epi32 emulated::packus_epi32
 #define _mm512_permutex2var_ps emulated::permutex2var_ps
 #define _mm512_roundscale_ps(a, down) emulated::floor_ps(a)
 #define _mm512_scalef_ps emulated::scalef_ps
@@ -254,6 +266,7 @@ inline __m512i broadcast_i32x4(__m128i a) {
 #define _mm512_shuffle_ps emulated::shuffle_ps
 #define _mm512_sll_epi32 emulated::sll_epi32
 #define _mm512_sqrt_ps emulated::sqrt_ps
+#define _mm512_srav_epi32 emulated::srav_epi32
 #define _mm512_store_si512 emulated::store
 #define _mm512_storeu_ps emulated::store
 #define _mm512_storeu_si512 emulated::store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernels.native import INSTRUCTION_SETS, cpu_info
+from kernels.native import EXACT, INSTRUCTION_SETS, cpu_info
 from kernels.ray_march.synthetic import head_field, head_frame
 from model.evaluation import kernel_bench
 from model.evaluation.kernel_bench import LAYERS, level_figures, measure_one_run, missing_levels, ratio_figures
@@ -26,7 +26,8 @@ def test_shares_count_the_multiply_adds_that_are_done() -> None:
     assert exact["share_of_peak_avx2"].value == pytest.approx(0.5)
     assert exact["mlp_share_of_peak_avx2"].value == pytest.approx(1.0)
     fixed = level_figures("avx2i16", least_times("avx2i16", 4.0 / sum(LAYERS)), samples=1)
-    assert fixed["mlp_share_of_peak_avx2i16"].value == pytest.approx(sum(LAYERS[1:]) / sum(LAYERS))
+    assert "peak_avx2i16" in fixed
+    assert not any("share" in name for name in fixed)  # it leaves out zeros, and nobody counts them
 
 
 def test_eager_is_compared_with_features_and_mlp() -> None:
@@ -58,5 +59,5 @@ def test_it_runs_on_every_level_of_this_machine(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(kernel_bench, name, pixels)
     figures = measure_one_run(head_field(plane_side=32, grid=32), head_frame, repeats=2)
     assert all(figure.value > 0 for figure in figures.values())
-    for level in cpu_info().instruction_sets[1:]:
+    for level in EXACT & set(cpu_info().instruction_sets[1:]):
         assert 0 < figures[f"share_of_peak_{level}"].value < 1.5
