@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kernels.native import EXACT, INSTRUCTION_SETS, cpu_info, spin_multiply_adds
+from kernels.native import INSTRUCTION_SETS, cpu_info, spin_multiply_adds
 from kernels.ray_march import FieldArrays, FrameInputs, RayMarcher
+from kernels.ray_march.calibration import levels_by_speed
 from kernels.ray_march.reference import render_reference
 from model.evaluation.eager_field import EagerField, frame_samples
 from model.results import Figure
@@ -47,26 +48,29 @@ def measure_one_run(field: FieldArrays, make_frame: FrameMaker, repeats: int) ->
     """All figures. Takes torch's threads down to one."""
     torch.set_num_threads(1)
     levels = cpu_info().instruction_sets[1:] or cpu_info().instruction_sets
+    served = levels_by_speed()[0]
     samples = frame_samples(field, make_frame(SIZE_PX))
-    least = measure_least(field, make_frame, levels, repeats) | measure_eager(
+    least = measure_least(field, make_frame, levels, served, repeats) | measure_eager(
         field, make_frame(SIZE_PX), torch.tensor(samples.points), max(1, repeats // EAGER_EVERY)
     )
     figures = eager_figures(field, make_frame(REFERENCE_PX), least)
     for level in levels:
-        figures |= level_figures(level, least, len(samples.points))
-    figures |= ratio_figures(levels, least)
-    memory = memory_mb(field, make_frame(SIZE_PX), levels[-1])
+        figures |= level_figures(level, least, len(samples.points), served=level == served)
+    figures |= ratio_figures(levels, served, least)
+    memory = memory_mb(field, make_frame(SIZE_PX), served)
     if memory is not None:
-        figures[f"memory_{levels[-1]}"] = Figure(value=memory, unit="MB", goal=GOAL_MEMORY_MB, better="lower")
+        figures[f"memory_{served}"] = Figure(value=memory, unit="MB", goal=GOAL_MEMORY_MB, better="lower")
     return figures
 
 
-def measure_least(field: FieldArrays, make_frame: FrameMaker, levels: tuple[str, ...], repeats: int) -> Least:
-    """Least times, ms, by name: frames and parts of each level, 512 px and two threads of the last,
+def measure_least(
+    field: FieldArrays, make_frame: FrameMaker, levels: tuple[str, ...], served: str, repeats: int
+) -> Least:
+    """Least times, ms, by name: frames and parts of each level, 512 px and two threads of the one that is served,
     a multiply-add at the core's peak."""
     frame, large = make_frame(SIZE_PX), make_frame(LARGE_PX)
     marchers = {level: RayMarcher(field, instruction_set=level) for level in levels}
-    two = RayMarcher(field, threads=2, instruction_set=levels[-1])
+    two = RayMarcher(field, threads=2, instruction_set=served)
     least: Least = defaultdict(lambda: float("inf"))
     for _ in range(repeats):
         for level, marcher in marchers.items():
@@ -79,8 +83,8 @@ def measure_least(field: FieldArrays, make_frame: FrameMaker, levels: tuple[str,
             done = spin_multiply_adds(level, SPIN_ROUNDS)
             each = (time.thread_time() - start) * 1e3 / done
             least[f"per_multiply_add_{level}"] = min(least[f"per_multiply_add_{level}"], each)
-        _keep(least, "large", lambda: marchers[levels[-1]].render(large))
-        _keep(least, "one_thread_wall", lambda: marchers[levels[-1]].render(frame), time.perf_counter)
+        _keep(least, "large", lambda: marchers[served].render(large))
+        _keep(least, "one_thread_wall", lambda: marchers[served].render(frame), time.perf_counter)
         _keep(least, "two_threads_wall", lambda: two.render(frame), time.perf_counter)
     return dict(least)
 
@@ -107,9 +111,9 @@ def eager_figures(field: FieldArrays, frame: FrameInputs, least: Mapping[str, fl
     return figures
 
 
-def level_figures(level: str, least: Mapping[str, float], samples: int) -> dict[str, Figure]:
+def level_figures(level: str, least: Mapping[str, float], samples: int, *, served: bool) -> dict[str, Figure]:
     """One level: parts, its peak, shares of it where the number of multiply-adds is known, and how much faster than
-    eager torch it is on the same samples."""
+    eager torch it is on the same samples; the goal there is the served one's."""
     figures = {
         f"part_256_{part}_{level}_min": Figure(value=least[f"{part}_{level}"], unit="ms", better="lower")
         for part in PARTS
@@ -125,14 +129,14 @@ def level_figures(level: str, least: Mapping[str, float], samples: int) -> dict[
         figures[f"mlp_share_of_peak_{level}"] = Figure(value=share_mlp, unit="share", better="higher")
     own = least[f"features_{level}"] + least[f"mlp_{level}"]
     for name in DTYPES:
-        goal = GOAL_OVER_EAGER if level not in EXACT and name == "bfloat16" else None
+        goal = GOAL_OVER_EAGER if served and name == "bfloat16" else None
         value = least[f"eager_{name}"] / own
         figures[f"eager_{name}_over_{level}"] = Figure(value=value, unit="x", goal=goal, better="higher")
     return figures
 
 
-def ratio_figures(levels: tuple[str, ...], least: Mapping[str, float]) -> dict[str, Figure]:
-    """Levels against the last of them; two threads; four times the pixels."""
+def ratio_figures(levels: tuple[str, ...], served: str, least: Mapping[str, float]) -> dict[str, Figure]:
+    """Levels against the last of them; two threads and four times the pixels of the one that is served."""
     best = levels[-1]
     figures = {}
     for level in levels[:-1]:
@@ -141,8 +145,8 @@ def ratio_figures(levels: tuple[str, ...], least: Mapping[str, float]) -> dict[s
         figures[f"{level}_over_{best}"] = Figure(value=value, unit="x", goal=goal, better="lower")
     threads = least["one_thread_wall"] / least["two_threads_wall"]
     figures["two_threads_speedup"] = Figure(value=threads, unit="x", goal=GOAL_TWO_THREADS, better="higher")
-    figures[f"frame_512_{best}_min"] = Figure(value=least["large"], unit="ms", better="lower")
-    larger = least["large"] / least[f"frame_{best}"]
+    figures[f"frame_512_{served}_min"] = Figure(value=least["large"], unit="ms", better="lower")
+    larger = least["large"] / least[f"frame_{served}"]
     figures["frame_512_over_256"] = Figure(value=larger, unit="x", goal=GOAL_LARGE, better="lower")
     return figures
 
