@@ -66,8 +66,8 @@ def measure_one_run(field: FieldArrays, make_frame: FrameMaker, repeats: int) ->
 def measure_least(
     field: FieldArrays, make_frame: FrameMaker, levels: tuple[str, ...], served: str, repeats: int
 ) -> Least:
-    """Least times, ms, by name: frames and parts of each level, 512 px and two threads of the one that is served,
-    a multiply-add at the core's peak."""
+    """Least times, ms, by name: frames and parts of each level, 512 px and two threads of the served one, a
+    multiply-add at the core's peak."""
     frame, large = make_frame(SIZE_PX), make_frame(LARGE_PX)
     marchers = {level: RayMarcher(field, instruction_set=level) for level in levels}
     two = RayMarcher(field, threads=2, instruction_set=served)
