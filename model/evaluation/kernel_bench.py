@@ -26,7 +26,7 @@ FrameMaker = Callable[[int], FrameInputs]
 Least = dict[str, float]
 
 SIZE_PX, LARGE_PX, REFERENCE_PX = 256, 512, 96
-PARTS = ("march", "features", "mlp", "composite")
+PARTS = ("occupancy", "march", "features", "mlp", "composite")
 LAYERS = (48 * 64, 64 * 64, 64 * 4)
 """Multiply-adds of a sample. Fixed point has the first layer in its planes and does without it."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
