@@ -50,9 +50,9 @@ def known_matter(field: FieldArrays, conditions: Sequence[Conditions]) -> NDArra
     digest = hashlib.blake2b(digest_size=16)
     constants = np.array([field.density_scale, field.step, *field.warp_lo, *field.warp_hi])
     for array in (field.planes, field.w1, field.w2, field.w3, field.b3, field.occupancy, constants):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     for array in chain.from_iterable(conditions):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     key = digest.digest()
     packed = _known.get(key)
     if packed is None:
