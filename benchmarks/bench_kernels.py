@@ -15,6 +15,7 @@ import argparse
 import ctypes
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def keep_freed_memory() -> None:
 def load_scene(avatar_folder: Path | None, synthetic: bool) -> tuple[FieldArrays, FrameMaker, str]:
     """Field, frame maker by size, and a line that names the data."""
     from model.avatar import DEFAULT_AVATAR, load_avatar
-    from model.radiance.serving import FieldConditioner, field_arrays
+    from model.radiance.serving import FieldConditioner, served_field
 
     folder = avatar_folder or DEFAULT_AVATAR
     if synthetic or (avatar_folder is None and not (folder / "avatar.json").exists()):
@@ -89,7 +90,11 @@ def load_scene(avatar_folder: Path | None, synthetic: bool) -> tuple[FieldArrays
     def make_frame(size_px: int) -> FrameInputs:
         return conditioner.frame_inputs(motion, avatar.config.rest_pose, size_px)
 
-    return field_arrays(avatar), make_frame, f"avatar {avatar.config.name}, field {avatar.config.field_hash[:12]}"
+    return (
+        served_field(avatar, conditioner),
+        make_frame,
+        f"avatar {avatar.config.name}, field {avatar.config.field_hash[:12]}",
+    )
 
 
 def measure_quality(field: FieldArrays, make_frame: FrameMaker) -> dict[str, Figure]:
@@ -127,6 +132,11 @@ def measure_best(field: FieldArrays, make_frame: FrameMaker, repeats: int) -> di
     rgba, underlay = marcher.render(frame), np.zeros((frame.height, frame.width, 3), np.uint8)
     assert marcher.render_stats is not None
     figures["samples_256"] = Figure(value=float(marcher.render_stats.samples), unit="samples", better="lower")
+    every = RayMarcher(replace(field, matter=None), instruction_set=best)
+    every.render(frame)
+    assert every.render_stats is not None
+    samples = float(every.render_stats.samples)
+    figures["samples_256_all_motions"] = Figure(value=samples, unit="samples", better="lower")
     out = composite_i420(rgba, underlay)
     return figures | timing("color_256", lambda: composite_i420(rgba, underlay, out), repeats)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kernels.checks import KernelInputError
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 INSTRUCTION_SETS = (
     "portable",
     "avx2",

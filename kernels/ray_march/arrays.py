@@ -37,6 +37,7 @@ class FieldArrays:
     occupancy: NDArray[np.bool_]  # (G, G, G), [ix, iy, iz], in deformed space
     warp_lo: NDArray[np.float32]  # (3,) box of the warp grid
     warp_hi: NDArray[np.float32]  # (3,)
+    matter: NDArray[np.bool_] | None = None  # (C, C, C) in canonical space, where any motion is dense; None: anywhere
     density_scale: float = 20.0  # per unit length
     step: float = 2.0 / 96.0  # length between samples
     termination: float = 0.05  # transmittance at which a ray ends
@@ -52,6 +53,10 @@ class FieldArrays:
         grid = self.occupancy.shape[0] if self.occupancy.ndim else 0
         check_array("occupancy", self.occupancy, (grid, grid, grid), np.bool_)
         check_range("occupancy voxels per axis", grid, 1, MAX_GRID)
+        if self.matter is not None:
+            side = self.matter.shape[0] if self.matter.ndim else 0
+            check_array("matter", self.matter, (side, side, side), np.bool_)
+            check_range("matter voxels per axis", side, 1, MAX_GRID)
         check_array("warp_lo", self.warp_lo, (3,), np.float32)
         check_array("warp_hi", self.warp_hi, (3,), np.float32)
         if not (self.warp_lo < self.warp_hi).all():

@@ -16,9 +16,8 @@ from kernels.ray_march.arrays import FieldArrays, FrameInputs
 
 class _Field(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("planes", "w1", "w2", "w3", "b3", "occupancy")),
-        ("plane_side", ctypes.c_int32),
-        ("grid", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("planes", "w1", "w2", "w3", "b3", "occupancy", "matter")),
+        *((name, ctypes.c_int32) for name in ("plane_side", "grid", "matter_grid")),
         *((name, ctypes.c_float * 3) for name in ("box_lo", "box_hi", "warp_lo", "warp_hi")),
         *((name, ctypes.c_float) for name in ("density_scale", "step", "termination")),
     )
@@ -35,9 +34,9 @@ class _Frame(ctypes.Structure):
 
 
 class _Stats(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_int64)
-        for name in ("samples", "rays", "march_steps", "march_ns", "features_ns", "mlp_ns", "composite_ns")
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("samples", "rays", "march_steps")),
+        *((f"{name}_ns", ctypes.c_int64) for name in ("occupancy", "march", "features", "mlp", "composite")),
     )
 
 
@@ -47,6 +46,7 @@ class RenderStats:
 
     samples: int  # field evaluations
     rays: int  # rays that could meet matter
+    occupancy_ms: float = 0.0  # which voxels the frame needs
     march_ms: float = 0.0
     features_ms: float = 0.0
     mlp_ms: float = 0.0
@@ -61,6 +61,7 @@ class CpuScene:
         self.instruction_set = INSTRUCTION_SETS[isa]
         self._library = _scene_library()
         self._lock = threading.Lock()
+        self._grid = len(field.occupancy)
         self._handle = ctypes.c_void_p()
         packed = _pack_field(field)
         status = self._library.nls_scene_create(ctypes.byref(packed), isa, threads, ctypes.byref(self._handle))
@@ -77,11 +78,22 @@ class CpuScene:
         return RenderStats(
             samples=stats.samples,
             rays=stats.rays,
+            occupancy_ms=stats.occupancy_ns / 1e6,
             march_ms=stats.march_ns / 1e6,
             features_ms=stats.features_ns / 1e6,
             mlp_ms=stats.mlp_ns / 1e6,
             composite_ms=stats.composite_ns / 1e6,
         )
+
+    def frame_occupancy(self, frame: FrameInputs) -> NDArray[np.bool_]:
+        """(G, G, G): the voxels in which `frame` looks for matter (`kernels.ray_march.frame_occupancy`)."""
+        packed, kept = _pack_frame(frame, profile=False), np.empty((self._grid,) * 3, np.bool_)
+        with self._lock:
+            status = self._library.nls_scene_occupancy(
+                self._handle, ctypes.byref(packed), ctypes.c_void_p(kept.ctypes.data)
+            )
+        check_status(status, "nls_scene_occupancy")
+        return kept
 
     def __del__(self) -> None:
         handle = getattr(self, "_handle", None)
@@ -99,6 +111,7 @@ def _scene_library() -> ctypes.CDLL:
     library.nls_scene_destroy.argtypes = (ctypes.c_void_p,)
     library.nls_scene_destroy.restype = None
     library.nls_scene_render.argtypes = (ctypes.c_void_p, pointer(_Frame), ctypes.c_void_p, pointer(_Stats))
+    library.nls_scene_occupancy.argtypes = (ctypes.c_void_p, pointer(_Frame), ctypes.c_void_p)
     return library
 
 
@@ -106,6 +119,8 @@ def _pack_field(field: FieldArrays) -> _Field:
     packed = _Field()
     for name in ("planes", "w1", "w2", "w3", "b3", "occupancy"):
         setattr(packed, name, getattr(field, name).ctypes.data)
+    if field.matter is not None:
+        packed.matter, packed.matter_grid = field.matter.ctypes.data, len(field.matter)
     packed.plane_side, packed.grid = field.planes.shape[1], field.occupancy.shape[0]
     box = field.occupied_box() or (np.zeros(3, np.float32), np.zeros(3, np.float32))
     corners: dict[str, NDArray[Any]] = {

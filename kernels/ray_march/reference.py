@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.ray_march.arrays import FieldArrays, FrameInputs
+from kernels.ray_march.frame_occupancy import frame_occupancy
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -38,12 +39,12 @@ def render_reference(field: FieldArrays, frame: FrameInputs) -> ReferenceImage:
     box = field.occupied_box()
     if box is not None:
         t_near, t_far = box_entry_exit(origin, dirs, *box)
-        step = np.float32(field.step)
+        step, occupancy = np.float32(field.step), frame_occupancy(field, frame)
         for k in range(int(np.ceil(max(0.0, float((t_far - t_near).max())) / field.step)) + 1):
             t = t_near + (np.float32(k) + np.float32(0.5)) * step
             live = np.flatnonzero((t < t_far) & (t_near < t_far) & (transmittance > field.termination))
             p = origin + t[live, None] * dirs[live]
-            occupied = is_occupied(field.occupancy, p)
+            occupied = is_occupied(occupancy, p)
             rays = live[occupied]
             sigma, color = evaluate_field(field, frame, p[occupied])
             alpha = 1.0 - np.exp(-sigma * field.step)

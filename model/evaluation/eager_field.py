@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels.ray_march import FieldArrays, FrameInputs
+from kernels.ray_march.frame_occupancy import frame_occupancy
 from kernels.ray_march.reference import box_entry_exit, camera_rays, evaluate_field, is_occupied
 
 
@@ -38,13 +39,14 @@ def frame_samples(field: FieldArrays, frame: FrameInputs) -> FrameSamples:
         raise ValueError("the field is empty: no voxel is occupied")
     origin, dirs = camera_rays(frame)
     near, far = box_entry_exit(origin, dirs, *box)
+    occupancy = frame_occupancy(field, frame)
     transmittance = np.ones(len(dirs))
     points, rays = [], []
     for k in range(int(np.ceil(max(0.0, float((far - near).max())) / field.step)) + 1):
         t = near + (np.float32(k) + np.float32(0.5)) * np.float32(field.step)
         live = np.flatnonzero((t < far) & (near < far) & (transmittance > field.termination))
         p = origin + t[live, None] * dirs[live]
-        occupied = is_occupied(field.occupancy, p)
+        occupied = is_occupied(occupancy, p)
         sigma, _ = evaluate_field(field, frame, p[occupied])
         transmittance[live[occupied]] *= np.exp(-sigma * field.step)
         points.append(p[occupied])

@@ -27,7 +27,7 @@ FrameMaker = Callable[[int], FrameInputs]
 Least = dict[str, float]
 
 SIZE_PX, LARGE_PX, REFERENCE_PX = 256, 512, 96
-PARTS = ("march", "features", "mlp", "composite")
+PARTS = ("occupancy", "march", "features", "mlp", "composite")
 LAYERS = (48 * 64, 64 * 64, 64 * 4)
 """Multiply-adds of a sample. Fixed point does fewer: the first layer is in its planes, and zeros are left out of the
 second, how many depends on the picture."""

@@ -17,6 +17,7 @@ from model.errors import InputError
 from model.radiance.camera import CanonicalSpace, HeadPose, cam_to_canonical, head_matrix
 from model.radiance.compositor import Backdrop, Background, compose_underlay, resize_area
 from model.radiance.config import MOTION_GAINS, ROTATION_SCALE_RAD
+from model.radiance.matter import known_matter, spread_motions
 
 if TYPE_CHECKING:
     from model.radiance.upscale import Upscaler  # torch, which rendering alone does not need
@@ -116,7 +117,7 @@ class AvatarRenderer:
         self.conditioner = FieldConditioner(avatar.config, avatar.arrays)
         motion = np.zeros(avatar.config.field_config.motion_size, np.float32)
         self.marcher = RayMarcher(
-            field_arrays(avatar),
+            field_arrays(avatar) if backend == "triton" else served_field(avatar, self.conditioner),
             threads=threads,
             backend=backend,
             instruction_set=instruction_set,
@@ -270,6 +271,17 @@ def field_arrays(avatar: Avatar) -> FieldArrays:
         density_scale=config.density_scale,
         step=config.step,
     )
+
+
+def served_field(avatar: Avatar, conditioner: FieldConditioner) -> FieldArrays:
+    """`field_arrays`, and where canonical space has matter (`model.radiance.matter`): frames take fewer samples.
+
+    The CPU kernel and the reference use it, the Triton kernel does not.
+    """
+    motions = spread_motions(avatar.config.field_config.motion_size)
+    conditions = [conditioner.conditions(motion, pose.rotation_vector().astype(np.float32)) for motion, pose in motions]
+    field = field_arrays(avatar)
+    return replace(field, matter=known_matter(field, conditions))
 
 
 def condition_vector(motion: NDArray[np.float32], rotvec: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from kernels.ray_march import RayMarcher
 from model.avatar import DEFAULT_AVATAR, load_avatar
 from model.evaluation.pipeline_bench import Encode, Variant, bench_pipeline
 from model.pipeline import FPS
-from model.radiance.serving import FieldConditioner, field_arrays
+from model.radiance.serving import FieldConditioner, served_field
 from model.results import Figure
 from model.speech.folded_encoder import FoldedEncoder
 from model.speech.whisper_encoder import EncoderConfig, Precision, WindowedEncoder, best_precision
@@ -43,7 +43,7 @@ def kernel_ratios(rounds: int) -> dict[str, Figure]:
     conditioner = FieldConditioner(avatar.config, avatar.arrays)
     motion = np.zeros(avatar.config.field_config.motion_size, np.float32)
     frame = conditioner.frame_inputs(motion, avatar.config.rest_pose, _SIZE_PX)
-    field, sets = field_arrays(avatar), cpu_info().instruction_sets
+    field, sets = served_field(avatar, conditioner), cpu_info().instruction_sets
     calls: dict[str, Callable[[], object]] = {"calibration": calibration()}
     for name in sets:
         marcher = RayMarcher(field, instruction_set=name)

@@ -2,7 +2,7 @@
 #pragma once
 #include <stdint.h>
 
-#define NLS_ABI_VERSION 5
+#define NLS_ABI_VERSION 6
 #define NLS_MOST_NODES 64  // of a layer's displacement grid, along a side
 #define NLS_API extern "C" __attribute__((visibility("default")))
 
@@ -27,8 +27,10 @@ struct NlsField {
   const float* w3;           // (4, 64)
   const float* b3;           // (4)
   const uint8_t* occupancy;  // (G, G, G), 0 or 1
+  const uint8_t* matter;     // (C, C, C), 0 or 1: where the field can be dense behind the warp; null: anywhere
   int32_t plane_side;        // R
   int32_t grid;              // G
+  int32_t matter_grid;       // C
   float box_lo[3], box_hi[3];    // bounds the occupied voxels; lo >= hi when there are none
   float warp_lo[3], warp_hi[3];  // box of the warp grid
   float density_scale, step, termination;
@@ -50,7 +52,7 @@ struct NlsStats {
   int64_t rays;         // rays that entered a tile's march
   int64_t march_steps;  // positions looked up in the distance field (lanes of a packet counted as one)
   // CPU time of all workers
-  int64_t march_ns, features_ns, mlp_ns, composite_ns;
+  int64_t occupancy_ns, march_ns, features_ns, mlp_ns, composite_ns;
 };
 
 struct NlsScene;
@@ -61,6 +63,8 @@ NLS_API int32_t nls_scene_create(const NlsField* field, int32_t isa, int32_t thr
 NLS_API void nls_scene_destroy(NlsScene* scene);
 // One render at a time per scene. out: (height, width, 4) premultiplied RGBA. stats may be null.
 NLS_API int32_t nls_scene_render(NlsScene* scene, const NlsFrame* frame, float* out, NlsStats* stats);
+// kept: (G, G, G), 1 where this frame looks for matter. Not during a render.
+NLS_API int32_t nls_scene_occupancy(NlsScene* scene, const NlsFrame* frame, uint8_t* kept);
 // Multiply-adds of the MLP's kind on registers, as fast as the core can; returns how many, 0 where isa does not run.
 NLS_API int64_t nls_peak(int32_t isa, int64_t rounds);
 // rgba: (height, width, 4) premultiplied; underlay: (height, width, 3); out: I420, planes one after another, chroma

@@ -30,6 +30,12 @@ const KernelTable* table_of(int isa) {
   return &kPortableTable;
 }
 
+bool good_warp(const NlsFrame& frame) {
+  for (const int32_t nodes : frame.warp_nodes)
+    if (nodes < 2 || nodes > 256) return false;
+  return true;
+}
+
 }  // namespace
 
 int32_t nls_abi_version(void) { return NLS_ABI_VERSION; }
@@ -43,7 +49,8 @@ uint32_t nls_instruction_sets(void) {
 
 int32_t nls_scene_create(const NlsField* field, int32_t isa, int32_t threads, NlsScene** scene) {
   if (!field || !scene || threads < 1 || field->plane_side < 2 || field->plane_side > 1024 || field->grid < 1 ||
-      field->grid > 256)
+      field->grid > 256 ||
+      (field->matter && (field->matter_grid < 1 || field->matter_grid > 256)))
     return NLS_BAD_ARGUMENT;
   const KernelTable* table = table_of(isa);
   if (!table) return NLS_UNSUPPORTED;
@@ -54,12 +61,15 @@ void nls_scene_destroy(NlsScene* scene) { delete scene; }
 
 int32_t nls_scene_render(NlsScene* scene, const NlsFrame* frame, float* out, NlsStats* stats) {
   if (!scene || !frame || !out || frame->height < 1 || frame->width < 1 || frame->height > 4096 ||
-      frame->width > 4096)
+      frame->width > 4096 || !good_warp(*frame))
     return NLS_BAD_ARGUMENT;
-  for (const int32_t nodes : frame->warp_nodes)
-    if (nodes < 2 || nodes > 256) return NLS_BAD_ARGUMENT;
   NlsStats local;
   return guarded([&] { scene->render(*frame, out, stats ? *stats : local); });
+}
+
+int32_t nls_scene_occupancy(NlsScene* scene, const NlsFrame* frame, uint8_t* kept) {
+  if (!scene || !frame || !kept || !good_warp(*frame)) return NLS_BAD_ARGUMENT;
+  return guarded([&] { scene->occupancy(*frame, kept); });
 }
 
 int64_t nls_peak(int32_t isa, int64_t rounds) {

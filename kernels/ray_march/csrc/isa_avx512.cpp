@@ -3,4 +3,5 @@
 #include "mlp.hpp"
 #include "tile.hpp"
 
-extern const KernelTable kAvx512Table = make_table<Avx512Lanes, NetF32<Avx512Lanes>>(NLS_AVX512);
+extern const KernelTable kAvx512Table =
+    make_table<Avx512Lanes, NetF32<Avx512Lanes>>(NLS_AVX512, nullptr, keep_voxels_avx2);

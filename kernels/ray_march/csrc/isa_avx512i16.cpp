@@ -4,4 +4,4 @@
 #include "tile.hpp"
 
 extern const KernelTable kAvx512I16Table =
-    make_table<Avx512Lanes, NetFixed<Avx512Lanes, Avx512Shorts>>(NLS_AVX512I16, &kAvx512Table);
+    make_table<Avx512Lanes, NetFixed<Avx512Lanes, Avx512Shorts>>(NLS_AVX512I16, &kAvx512Table, keep_voxels_avx2);

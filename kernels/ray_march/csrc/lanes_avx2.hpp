@@ -71,6 +71,11 @@ struct Avx2Lanes {
                                                     _mm256_castps_si256(m), 1);
     return _mm256_and_si256(got, set(255));
   }
+  static unsigned look_up_bits(const uint32_t* table, I index) {
+    const I words = _mm256_i32gather_epi32((const int*)table, _mm256_srli_epi32(index, 5), 4);
+    const I from_top = _mm256_andnot_si256(index, set(31));  // 31 - index % 32: moves the bit to the sign
+    return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_sllv_epi32(words, from_top)));
+  }
   static F load_plane(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
   static const uint16_t* planes(const FrameView& f) { return f.planes; }
   static F load_repeat4(const float* p) { return _mm256_broadcast_ps((const __m128*)p); }

@@ -52,6 +52,12 @@ struct PortableLanes {
   }
   static F gather(const float* p, I i) { return F{p[i[0]], p[i[1]], p[i[2]], p[i[3]]}; }
   static I gather_bytes(const uint8_t* p, I i, M) { return I{p[i[0]], p[i[1]], p[i[2]], p[i[3]]}; }
+  // Bit i: whether bit number index[i] of the table is set.
+  static unsigned look_up_bits(const uint32_t* table, I index) {
+    unsigned found = 0;
+    for (int i = 0; i < W; i++) found |= (table[index[i] >> 5] >> (index[i] & 31) & 1) << i;
+    return found;
+  }
   static F load_plane(const float* p) { return load(p); }
   static const float* planes(const FrameView& f) { return f.planes_f32; }
   // Four floats repeated over the vector.

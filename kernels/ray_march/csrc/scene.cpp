@@ -6,7 +6,9 @@
 
 namespace {
 
-// Hands each tile to one worker.
+constexpr int kSlabs = 4;  // per worker, where there are several: slabs of voxels differ in work
+
+// Hands each tile, or slab, to one worker.
 struct TileSource {
   int tiles;
   std::atomic<int> taken{0};
@@ -32,6 +34,7 @@ NlsScene::NlsScene(const NlsField& field, const KernelTable& table, int threads)
   }
   build_distance(field.occupancy, field.grid);
   blocks_ = find_blocks(field.occupancy, field.grid);
+  occupancy_.prepare(field, view_.grid_bits, distance_.get(), pool_.workers());
   std::memcpy(view_.box_lo, field.box_lo, sizeof view_.box_lo);
   std::memcpy(view_.box_hi, field.box_hi, sizeof view_.box_hi);
   std::memcpy(warp_lo_, field.warp_lo, sizeof warp_lo_);
@@ -60,7 +63,7 @@ void NlsScene::copy_planes(const NlsField& field) {
 }
 
 void NlsScene::build_distance(const uint8_t* occupancy, int grid) {
-  int bits = 0;
+  int bits = 3;  // rows of eight voxels at least: they are marked eight at a time
   while (1 << bits < grid) bits++;
   distance_.resize(static_cast<size_t>(1) << (3 * bits));
   chebyshev_distance(occupancy, grid, bits, distance_.get());
@@ -111,16 +114,42 @@ void NlsScene::set_warp(const NlsFrame& frame) {
   view_.warp = to;
 }
 
+// The distance field stays that of all motions, except that voxels this frame does not need are at 1: the nearest
+// occupied voxel is never nearer than it says.
+void NlsScene::set_occupancy(const NlsFrame& frame) {
+  if (!occupancy_.wanted()) return;
+  const OccupancyJob& job = occupancy_.lay_out(frame, view_);
+  const int planes = job.hi[0] - job.lo[0];
+  const int slabs = pool_.workers() == 1 ? 1 : std::min(planes, kSlabs * pool_.workers());
+  TileSource source{slabs};
+  pool_.run([&](int worker) {
+    for (int slab = TileSource::next(&source); slab >= 0; slab = TileSource::next(&source))
+      table_.keep_voxels(view_, job, occupancy_.scratch(worker), job.lo[0] + planes * slab / slabs,
+                         job.lo[0] + planes * (slab + 1) / slabs, worker_stats_[static_cast<size_t>(worker)]);
+  });
+}
+
+void NlsScene::occupancy(const NlsFrame& frame, uint8_t* kept) {
+  set_warp(frame);
+  view_.profile = 0;
+  set_occupancy(frame);
+  const int grid = view_.grid, bits = view_.grid_bits;
+  for (int x = 0; x < grid; x++)
+    for (int y = 0; y < grid; y++)
+      for (int z = 0; z < grid; z++) *kept++ = distance_.get()[((x << bits | y) << bits) | z] == 0;
+}
+
 void NlsScene::render(const NlsFrame& frame, float* out, NlsStats& stats) {
   set_camera(frame);
   set_warp(frame);
+  view_.profile = frame.profile;
+  for (NlsStats& s : worker_stats_) s = NlsStats{};
+  set_occupancy(frame);
   std::memcpy(net_.get()->b1, frame.bias1, sizeof net_.get()->b1);
   std::memcpy(net_.get()->b2, frame.bias2, sizeof net_.get()->b2);
   const KernelTable& table = table_.exact && !fit_biases(frame, *fixed_.get()) ? *table_.exact : table_;
   view_.out = out;
-  view_.profile = frame.profile;
   std::memset(out, 0, sizeof(float) * 4 * static_cast<size_t>(frame.height) * static_cast<size_t>(frame.width));
-  for (NlsStats& s : worker_stats_) s = NlsStats{};
   TileSource source{view_.tiles};
   pool_.run([&](int worker) {
     const auto index = static_cast<size_t>(worker);
@@ -131,6 +160,7 @@ void NlsScene::render(const NlsFrame& frame, float* out, NlsStats& stats) {
     stats.samples += s.samples;
     stats.rays += s.rays;
     stats.march_steps += s.march_steps;
+    stats.occupancy_ns += s.occupancy_ns;
     stats.march_ns += s.march_ns;
     stats.features_ns += s.features_ns;
     stats.mlp_ns += s.mlp_ns;

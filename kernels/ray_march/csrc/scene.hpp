@@ -4,18 +4,22 @@
 
 #include "aligned_buffer.hpp"
 #include "near_far.hpp"
+#include "occupancy.hpp"
 #include "tile_job.hpp"
 #include "worker_pool.hpp"
 
 struct NlsScene {
   NlsScene(const NlsField& field, const KernelTable& table, int threads);
   void render(const NlsFrame& frame, float* out, NlsStats& stats);
+  // (G, G, G), 1 where the frame's rays take samples.
+  void occupancy(const NlsFrame& frame, uint8_t* kept);
 
  private:
   void copy_planes(const NlsField& field);
   void build_distance(const uint8_t* occupancy, int grid);
   void set_camera(const NlsFrame& frame);
   void set_warp(const NlsFrame& frame);
+  void set_occupancy(const NlsFrame& frame);
 
   const KernelTable& table_;
   FrameView view_{};
@@ -27,6 +31,7 @@ struct NlsScene {
   AlignedBuffer<int16_t> planes_fixed_;
   AlignedBuffer<float> planes_f32_;
   AlignedBuffer<uint8_t> distance_;
+  FrameOccupancy occupancy_;
   AlignedBuffer<float> warp_;
   AlignedBuffer<float> cells_;
   std::vector<AlignedBuffer<uint8_t>> scratch_;  // one per worker

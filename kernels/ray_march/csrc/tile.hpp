@@ -1,9 +1,8 @@
 // A worker's frame: the loop that ties rays, features and MLP together, and the table entry for it.
 #pragma once
-#include <time.h>
-
 #include "color.hpp"
 #include "features.hpp"
+#include "keep_voxels.hpp"
 #include "rays.hpp"
 
 namespace {
@@ -17,12 +16,6 @@ struct alignas(64) Scratch {
   alignas(64) typename Net::Act x[(kPoolRays + kBatchPad) * Net::kRow];
   alignas(64) float raw[4 * kRawStride];
 };
-
-inline int64_t now_ns() {
-  struct timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);  // being preempted does not count
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 inline int64_t clock_cost_ns() {
   int64_t least = 1000000, before = now_ns();
@@ -68,7 +61,7 @@ void render_tiles(const FrameView& f, int (*next_tile)(void*), void* source, voi
 }
 
 template <class L, class Net>
-constexpr KernelTable make_table(int isa, const KernelTable* exact = nullptr) {
+constexpr KernelTable make_table(int isa, const KernelTable* exact = nullptr, KeepVoxels* keep = keep_voxels<L>) {
   return {isa,
           Net::kChunk,
           L::W,
@@ -76,6 +69,7 @@ constexpr KernelTable make_table(int isa, const KernelTable* exact = nullptr) {
           exact,
           sizeof(Scratch<L, Net>),
           render_tiles<L, Net>,
+          keep,
           Net::peak,
           composite_i420<L>};
 }

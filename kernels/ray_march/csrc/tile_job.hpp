@@ -76,6 +76,36 @@ struct FrameView {
   int profile;
 };
 
+// What one frame's occupancy is made from. Corners of voxels are numbered 0..G along each axis.
+struct OccupancyJob {
+  int grid, grid_bits;       // as in FrameView
+  int words, corner_words;   // 64-bit words of a row along z of voxels, and of corners
+  int lo[3], hi[3];          // voxels lo <= i < hi bound the occupied ones
+  const uint64_t* occupied;  // (G, G, words) bits: where any motion has matter
+  const uint64_t* corners;   // (G + 1, G + 1, corner_words) bits: the corners of those voxels
+  const uint32_t* matter;    // bit [x][y][z] is number ((x << matter_bits | y) << matter_bits) | z
+  int matter_bits;
+  float matter_half, matter_top;  // C / 2, C - 1
+  const float* place;             // of corners; all rows of corners are padded
+  const int* low[3];              // the warp's node below a corner, along each axis
+  const float* fraction[3];       // and how far from it towards the next
+  const int* cells;               // first corners along z of the warp's cells, and the end of the last
+  int cell_count;
+  int row;                        // floats of a padded row of corners
+  uint8_t* distance;              // of occupied voxels becomes 0 where kept, 1 where not
+};
+
+// A worker's memory for it.
+struct OccupancyScratch {
+  float* nodes[2];    // the warp at two of its nodes along x: (nodes along y, 3, row)
+  float* between;     // at a corner's x
+  uint64_t* hits[2];  // (G + 1, corner_words) bits of two planes of corners: those at matter
+};
+
+// Keeps or drops the occupied voxels of from <= x < to.
+typedef void KeepVoxels(const FrameView& frame, const OccupancyJob& job, OccupancyScratch scratch, int from, int to,
+                        NlsStats& stats);
+
 struct KernelTable {
   int isa;
   int chunk;         // outputs per chunk of the packed weights
@@ -86,6 +116,7 @@ struct KernelTable {
   // Renders tiles until next_tile(source) returns a negative number.
   void (*render_tiles)(const FrameView& frame, int (*next_tile)(void* source), void* source, void* scratch,
                        NlsStats& stats);
+  KeepVoxels* keep_voxels;
   int64_t (*peak)(int64_t rounds);
   void (*composite_i420)(const float* rgba, const uint8_t* underlay, int height, int width, uint8_t* out);
 };
@@ -93,5 +124,7 @@ struct KernelTable {
 // Defined in isa_*.cpp; CMake sets NLS_X86 where it builds the x86 ones.
 extern const KernelTable kPortableTable;
 #if NLS_X86
+// Those of AVX-512 as well: rows are some ten voxels long, wider lanes would be half empty.
+KeepVoxels keep_voxels_avx2;
 extern const KernelTable kAvx2Table, kAvx2I16Table, kAvx512Table, kAvx512I16Table, kAvx512Bf16Table;
 #endif

@@ -31,10 +31,10 @@ std::vector<float> normal(Random& random, size_t count, float scale) {
 struct Field {
   std::vector<uint16_t> planes;
   std::vector<float> w1, w2, w3, b3;
-  std::vector<uint8_t> occupancy;
+  std::vector<uint8_t> occupancy, matter;
   NlsField view{};
 
-  Field(Random& random, int side, int grid, double fill) {
+  Field(Random& random, int side, int grid, double fill, int matter_grid = 0) {
     planes.resize(3u * side * side * kChannels);
     for (uint16_t& texel : planes) texel = static_cast<uint16_t>((random() & 0x83ff) | 0x3800);  // half, 1/2 <= |x| < 1
     w1 = normal(random, kHidden * kFeatures, 0.2f);
@@ -44,8 +44,11 @@ struct Field {
     occupancy.resize(static_cast<size_t>(grid) * grid * grid);
     std::bernoulli_distribution filled(fill);
     for (uint8_t& voxel : occupancy) voxel = filled(random);
-    view = {planes.data(), w1.data(), w2.data(), w3.data(), b3.data(), occupancy.data(), side, grid,
-            {-1, -1, -1},  {1, 1, 1}, {-0.9f, -0.8f, -0.7f}, {0.7f, 0.8f, 0.9f}, 20.0f, 2.0f / 96, 0.05f};
+    matter.resize(static_cast<size_t>(matter_grid) * matter_grid * matter_grid);
+    for (uint8_t& voxel : matter) voxel = random() % 2;
+    view = {planes.data(), w1.data(), w2.data(), w3.data(), b3.data(), occupancy.data(),
+            matter_grid ? matter.data() : nullptr, side, grid, matter_grid, {-1, -1, -1}, {1, 1, 1},
+            {-0.9f, -0.8f, -0.7f}, {0.7f, 0.8f, 0.9f}, 20.0f, 2.0f / 96, 0.05f};
     if (std::none_of(occupancy.begin(), occupancy.end(), [](uint8_t v) { return v; }))
       std::fill(view.box_hi, view.box_hi + 3, -1.0f);
   }
@@ -78,6 +81,24 @@ std::vector<float> render(const Field& field, const Frame& frame, int isa, int t
   return first;
 }
 
+// Which voxels a frame keeps, after another frame with more nodes.
+std::vector<uint8_t> kept_voxels(const Field& field, const Frame& frame, int isa, int threads) {
+  NlsScene* scene = nullptr;
+  require(nls_scene_create(&field.view, isa, threads, &scene) == NLS_OK, "nls_scene_create");
+  Random random(3);
+  Frame other(random, 4, 4, 3.0f);
+  other.warp = normal(random, 9 * 11 * 3 * 3, 0.3f);
+  other.view.warp = other.warp.data();
+  const int32_t nodes[3] = {9, 11, 3};
+  std::copy(nodes, nodes + 3, other.view.warp_nodes);
+  std::vector<uint8_t> kept(field.occupancy.size(), 7);
+  for (const Frame* each : {&frame, static_cast<const Frame*>(&other), &frame})
+    require(nls_scene_occupancy(scene, &each->view, kept.data()) == NLS_OK, "nls_scene_occupancy");
+  nls_scene_destroy(scene);
+  for (size_t i = 0; i < kept.size(); i++) require(kept[i] <= field.occupancy[i], "a frame keeps what is occupied");
+  return kept;
+}
+
 double error_of(const std::vector<float>& a, const std::vector<float>& b) {
   double sum = 0.0;
   for (size_t i = 0; i < a.size(); i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
@@ -87,16 +108,19 @@ double error_of(const std::vector<float>& a, const std::vector<float>& b) {
 // The largest mean square difference from portable code.
 double check_renders(int isa, Random random) {
   double worst = 0.0;
-  const int sides[] = {2, 16, 33}, grids[] = {1, 16, 40};
+  const int sides[] = {2, 16, 33}, grids[] = {1, 16, 40}, matter_grids[] = {5, 0, 37};
   const int sizes[][2] = {{1, 1}, {7, 9}, {30, 33}};
   for (int turn = 0; turn < 3; turn++) {
-    Field field(random, sides[turn], grids[turn], turn ? 0.3 : 1.0);
+    Field field(random, sides[turn], grids[turn], turn ? 0.3 : 1.0, matter_grids[turn]);
     for (const auto& size : sizes)
       for (const float distance : {3.0f, 0.3f}) {
         const Frame frame(random, size[0], size[1], distance);
         const auto expected = render(field, frame, NLS_PORTABLE, 1), got = render(field, frame, isa, 1);
         worst = std::max(worst, error_of(expected, got));
         require(render(field, frame, isa, 3) == got, "threads change nothing");
+        const auto kept = kept_voxels(field, frame, NLS_PORTABLE, 1);
+        require(kept_voxels(field, frame, isa, 1) == kept, "every level keeps the same voxels");
+        require(kept_voxels(field, frame, isa, 3) == kept, "whatever the threads");
       }
     Frame wild(random, 20, 20, 3.0f);
     wild.bias1[3] = 1e6f;  // beyond fixed point
@@ -220,12 +244,18 @@ void check_refusals(Random& random) {
   require(nls_scene_create(nullptr, 0, 1, &scene) == NLS_BAD_ARGUMENT, "no field");
   require(nls_scene_create(&field.view, NLS_ISA_COUNT, 1, &scene) == NLS_UNSUPPORTED, "no such level");
   require(nls_scene_create(&field.view, 0, 0, &scene) == NLS_BAD_ARGUMENT, "no threads");
+  field.view.matter = field.occupancy.data();
+  require(nls_scene_create(&field.view, 0, 1, &scene) == NLS_BAD_ARGUMENT, "matter without a grid");
+  field.view.matter = nullptr;
   require(nls_scene_create(&field.view, 0, 1, &scene) == NLS_OK, "nls_scene_create");
   std::vector<float> out(64);
   frame.view.width = 0;
   require(nls_scene_render(scene, &frame.view, out.data(), nullptr) == NLS_BAD_ARGUMENT, "no width");
   frame.view.width = 4;
+  std::vector<uint8_t> kept(64);
+  require(nls_scene_occupancy(scene, &frame.view, nullptr) == NLS_BAD_ARGUMENT, "nowhere to put voxels");
   frame.view.warp_nodes[1] = 1;
+  require(nls_scene_occupancy(scene, &frame.view, kept.data()) == NLS_BAD_ARGUMENT, "one node");
   require(nls_scene_render(scene, &frame.view, out.data(), nullptr) == NLS_BAD_ARGUMENT, "one node");
   nls_scene_destroy(scene);
 }
