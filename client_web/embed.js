@@ -45,13 +45,16 @@ export class NerfLipsyncAvatar extends HTMLElement {
     /** @type {(() => void)[]} */ this.roomWaiters = [];
     this.roomMs = 0;
     this.count = 0;
+    this.onPageHide = () => this.disconnect(); // browsers keep pages that were left, with their sockets open
   }
 
   connectedCallback() {
+    addEventListener("pagehide", this.onPageHide);
     if (this.hasAttribute("ticket")) this.connect().catch(() => undefined); // `error` and `closed` tell
   }
 
   disconnectedCallback() {
+    removeEventListener("pagehide", this.onPageHide);
     this.disconnect();
   }
 

@@ -81,7 +81,10 @@ async def talk_and_measure(caller: Caller, seconds: float) -> CallMeasures:
     """
     await caller.call()
     await caller.first_frame()
-    await caller.listen(_SETTLE_S + seconds)
+    await caller.listen(_SETTLE_S)
+    if caller.pictures is not None and all(frame.code is None for frame in caller.pictures.frames):
+        raise BenchError("no frame bears a time code: start the server with --timecode")
+    await caller.listen(seconds)
     return measure_call(caller, settle_s=_SETTLE_S)
 
 

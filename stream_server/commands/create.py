@@ -145,7 +145,9 @@ def _prepared(
     Sound is not needed: where there is some, it tells whether picture and sound are in step.
     """
     from model.data.features import iterate_clips
+    from model.data.preparing.recipe import OtherRecipeError
     from model.data.video_folder import list_videos
+    from model.errors import InputError
 
     prepared = folder / "clips"
     clips = list_videos(videos)
@@ -158,7 +160,12 @@ def _prepared(
         pictures=True,
         timeout_s=3600.0,
     )
-    prepare._prepare("videos", clips, need_sound=False, **options)
+    try:
+        prepare._prepare("videos", clips, need_sound=False, **options)
+    except OtherRecipeError as error:  # its advice is for `prepare`: --overwrite is about the avatar here
+        raise InputError(
+            f"{folder} is from other videos or settings: delete it, or name another folder with --work"
+        ) from error
     for clip in iterate_clips(prepared):
         for note in clip.meta["notes"]:
             typer.echo(f"note: {clip.key}: {note}", err=True)

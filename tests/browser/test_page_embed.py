@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from functools import partial
@@ -124,3 +125,9 @@ def test_another_site_speaks_with_a_ticket(browser: Chromium, guest_url: str) ->
         assert browser.evaluate("heard.at(-1)[0]") == "closed"
         with pytest.raises(RuntimeError, match="ticket used up"):
             browser.evaluate(f"{ELEMENT}.connect()")
+        insert(browser, server)
+        browser.wait_for("heard.some(([name]) => name === 'ready')")
+        browser.open(guest_url + "?next")  # Chromium keeps the page that was left, and kept its socket
+        left_s = time.monotonic()
+        while server.get("/readyz")["sessions"]:
+            assert time.monotonic() < left_s + 10, "who has left the page still holds a place"

@@ -15,8 +15,12 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from model.avatar import load_avatar
-from model.data.clip_types import Note
+from model.data.clip_types import ClipSource, Note
 from model.data.features import ClipFeatures, load_clips
+from model.data.preparing.folder import PreparedFolder
+from model.data.preparing.recipe import make_recipe, open_folder, ordered_sources
+from model.data.video import ReadSettings
+from model.errors import InputError
 from stream_server.cli import EXIT_BAD_INPUT, main
 from stream_server.commands import create
 from tests.support.video_files import Picture, Sound, even_times, write_video
@@ -240,6 +244,28 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(create, "_report", lambda *_: None)
     monkeypatch.setattr("shutil.move", move)
     return tmp_path / "avatars" / "me"
+
+
+def test_work_on_other_videos_is_named_with_what_helps(
+    tmp_path: Path, consent: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a clip that was refused, another one met `prepare`'s advice, and `--overwrite` did not help."""
+    for number in (1, 2):
+        (tmp_path / f"{number}.mp4").write_bytes(b"video")
+
+    def begin(_data_set: str, clips: list[ClipSource], *, out: Path, **_: object) -> None:
+        settings = ReadSettings()
+        made = make_recipe(ordered_sources(clips), begin, settings, data_set="videos", shard_clips=4, inputs={})
+        folder = PreparedFolder(out)
+        with folder.locked():
+            open_folder(folder, made, overwrite=False)
+        raise InputError("a refused clip")
+
+    monkeypatch.setattr("stream_server.commands.prepare._prepare", begin)
+    for number, words in ((1, "a refused clip"), (2, "delete it, or name another folder with --work")):
+        command = ["create", str(tmp_path / f"{number}.mp4"), "--out", str(tmp_path / "me"), *consent]
+        assert main(command) == EXIT_BAD_INPUT
+        assert words in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_nothing_half_written(

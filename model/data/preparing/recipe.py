@@ -22,11 +22,15 @@ from model.data.preparing.folder import PreparedFolder
 from model.data.preparing.records import Recipe, read_record, write_record
 from model.errors import ConfigError, DataError
 
-__all__ = ["make_recipe", "open_folder", "ordered_sources", "versions_now"]
+__all__ = ["OtherRecipeError", "make_recipe", "open_folder", "ordered_sources", "versions_now"]
 
 RESULT_PACKAGES = ("nerf-lipsync", "av", "mediapipe", "numpy", "opencv-contrib-python", "safetensors", "scipy", "torch")
 KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
 SPLIT_KEY = re.compile(r"(.+)[-_][0-9]+")
+
+
+class OtherRecipeError(DataError):
+    """A folder was begun with other clips or settings."""
 
 
 def ordered_sources(sources: Sequence[ClipSource]) -> tuple[ClipSource, ...]:
@@ -98,7 +102,8 @@ def open_folder(folder: PreparedFolder, recipe: Recipe, *, overwrite: bool) -> N
         overwrite: Start over: remove what an earlier run wrote.
 
     Raises:
-        DataError: The folder belongs to something else, or to another recipe; the message says what differs.
+        DataError: The folder belongs to something else, or (`OtherRecipeError`) to another recipe; the message says
+            what differs.
     """
     if folder.is_foreign():
         raise DataError(f"{folder.path} holds files that prepare did not write: choose a new or empty folder")
@@ -110,7 +115,7 @@ def open_folder(folder: PreparedFolder, recipe: Recipe, *, overwrite: bool) -> N
         differing = list(_differences(begun.model_dump(), recipe.model_dump(), ""))
         if differing:
             more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
-            raise DataError(
+            raise OtherRecipeError(
                 f"{folder.path} was begun with {differing[0]}{more}: "
                 "choose a new folder, or start over with --overwrite"
             )

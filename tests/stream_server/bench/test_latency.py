@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import aioice.ice
 import numpy as np
@@ -115,6 +117,24 @@ def test_nothing_received_is_an_error_and_no_figure() -> None:
                 measure_call(caller)
 
     asyncio.run(run())
+
+
+def test_a_server_without_time_code_is_noticed_before_the_measurement() -> None:
+    listened: list[float] = []
+
+    class Deaf:
+        pictures = SimpleNamespace(frames=[SimpleNamespace(code=None)] * 75)
+
+        async def call(self) -> None: ...
+
+        async def first_frame(self) -> None: ...
+
+        async def listen(self, seconds: float) -> None:
+            listened.append(seconds)
+
+    with pytest.raises(BenchError, match="start the server with --timecode"):
+        asyncio.run(talk_and_measure(cast(Caller, Deaf()), 60.0))
+    assert sum(listened) < 5
 
 
 def test_which_addresses_are_this_machine() -> None:
