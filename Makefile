@@ -21,7 +21,7 @@ nightly: bootstrap
 
 # Ten minutes of CPU time for each thing that reads what others send; what fails is kept in tests/data/fuzz.
 fuzz: bootstrap
-	FUZZ_SECONDS=600 FUZZ_RESULTS=benchmarks/results/fuzz.json $(BIN)/python -m pytest tests/fuzz $(ARGS)
+	FUZZ_SECONDS=600 FUZZ_RESULTS=benchmarks/results/fuzz.json $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/fuzz $(ARGS)
 
 # A minute: kernels, pipeline and a call, as ratios against benchmarks/results/baseline_ratios.json; fails when worse.
 bench: bootstrap
