@@ -56,7 +56,7 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "1"))
 RESULTS = os.environ.get("FUZZ_RESULTS")
 FUZZER = Fuzzer(Path(__file__).parents[1] / "data" / "fuzz", SECONDS, Path(RESULTS) if RESULTS else None)
 pytestmark = pytest.mark.timeout(120 + 60 * SECONDS)  # of CPU time: a busy machine takes longer
-PATIENCE_S = 120  # of the clock on the wall, which also turns while this process gets no CPU; what spins is found by CPU time
+PATIENCE_S = 120  # by the clock on the wall: a starved process is no hang; what spins is found by CPU time
 EVENTS = json.loads((Path(__file__).parents[1] / "data" / "events.json").read_text())
 
 
