@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kernels.native import cpu_info
+from kernels.ray_march.calibration import levels_by_speed
 from stream_server.avatar_folders import SHIPPED_FOLDER, find_avatars
 
 __all__ = ["Finding", "can_serve", "diagnose"]
@@ -127,7 +128,7 @@ def _kernel_library() -> Finding:
     if not info.built:
         remedy = "install a C++ compiler (g++) and run: make test; until then pictures are far too slow to serve"
         return Finding("cpu kernel", "note", info.problem or "native library not built", remedy)
-    return Finding("cpu kernel", "ok", f"{info.best} (of {', '.join(info.instruction_sets)})")
+    return Finding("cpu kernel", "ok", f"{levels_by_speed()[0]} is the fastest of {', '.join(info.instruction_sets)}")
 
 
 def _triton() -> Finding:
