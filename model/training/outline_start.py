@@ -1,9 +1,9 @@
-"""How the skull and hair of a new person differ from the starting head's, by the outline in one frame.
+"""How the skull, the ears and the neck of a new person differ from the starting head's, by the outline in one frame.
 
-Landmarks end at the forehead; a displacement made of them alone leaves the starting avatar's hair where it is.
-`outline_pairs` follows the outlines of the filmed head's cover and of the starting field in the same pose, from the
-eyes' height upwards, and pairs points of one with points of the other at the same angle. `fill_torso` gives what still
-stands out beyond the starting head to the torso layer at first.
+Landmarks end at the forehead; a displacement made of them alone leaves the starting avatar's hair and neck where they
+are. `outline_tops` measures how high both heads reach (`skull_fit`); `outline_pairs` follows the outlines of the filmed
+head's cover and of the starting field in the same pose, around the skull and aside of ears and neck, and pairs points
+of one with points of the other. `fill_torso` clears the torso layer behind the head and puts the neck on it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from model.radiance.renderer import Intrinsics, render_reference
 if TYPE_CHECKING:
     from model.training.avatar import AvatarTraining
 
-CENTRE = (0.0, 0.12, -0.05)  # canonical: between the ears, at the eyes' height; outlines lie about in its depth
+CENTRE_CM = (0.0, 3.0, -1.85)  # head-local: between the ears, at the eyes' height; outlines lie about in its depth
 ANGLES_DEG = tuple(range(0, 181, 15))
+TOP_ANGLES_DEG = (60, 75, 90, 105, 120)
+ASIDE_CM = (1.0, -1.0, -12.0, -13.5, -15.0)  # head-local heights: ears, neck
 BACK = 0.25  # the same points stand once more behind, so that the skull keeps its depth
 COVERED = 0.5
+TORSO_SEEN = 40  # of 255, in any frame: above the chin the torso layer may show shoulders, nothing else
 ALWAYS = 0.99  # of the frames: where the head hides what is behind it
 CHIN_BELOW_MOUTH = 0.06  # of the picture
+FADE = 0.08  # of the picture: over so much above the mouth hair beside the face goes from field to torso layer
 LEAST_RATIO, LARGEST_RATIO = 0.75, 1.4  # of new to old: beyond it is no head
 PER_PX = 4  # places looked at along a pixel's length
 
@@ -37,36 +41,56 @@ Array = NDArray[np.float64]
 
 def outline_pairs(training: AvatarTraining, occupancy: OccupancyGrid) -> tuple[Array, Array]:
     """Canonical points (K, 3) on the new head's outline, and (K, 3) those of the starting head's; K may be 0."""
-    index, sampler = middle_frame(training), training.samplers[min(training.samplers)]
-    camera, lens = training.cameras[index], training.lenses[index] * (sampler.frames.size_px / training.frames.size_px)
-    middle = _projected(torch.tensor(CENTRE), camera, lens)
-    angles = torch.tensor(ANGLES_DEG) * (math.pi / 180)
-    ways = torch.stack([angles.cos(), -angles.sin()], 1)
-    new = _radii(sampler.head[index].float() / 255, middle, ways)
-    old = _radii(starting_cover(training, occupancy), middle, ways)
+    x, height, z = CENTRE_CM
+    rays = [((x, height, z), angle) for angle in ANGLES_DEG]
+    rays += [((x, aside, z), angle) for aside in ASIDE_CM for angle in (0, 180)]
+    middles, ways, new, old = _both_radii(training, occupancy, rays)
     ratio = new / old.clamp(min=1e-3)
     good = (new > 0) & (old > 0) & (ratio > LEAST_RATIO) & (ratio < LARGEST_RATIO)
-    pairs = [_unprojected(middle + r[good, None] * ways[good], camera, lens) for r in (new, old)]
+    pairs = [_unprojected(training, (middles + r[:, None] * ways)[good]) for r in (new, old)]
     behind = torch.tensor([0.0, 0.0, BACK])
     first, second = (torch.cat([p, p - behind]).double().numpy() for p in pairs)
     return np.asarray(first, np.float64), np.asarray(second, np.float64)
 
 
-def fill_torso(training: AvatarTraining, occupancy: OccupancyGrid) -> None:
-    """Begin the torso layer, where the head always hides it, with what the starting head leaves uncovered.
+def outline_tops(training: AvatarTraining, occupancy: OccupancyGrid) -> tuple[float, float]:
+    """Canonical heights of the filmed head's top and of the starting head's; 0 where it is not seen."""
+    middles, ways, *radii = _both_radii(training, occupancy, [(CENTRE_CM, angle) for angle in TOP_ANGLES_DEG])
+    tops = []
+    for radius in radii:
+        heights = _unprojected(training, middles + radius[:, None] * ways)[:, 1]
+        tops.append(float(heights.amax()) if bool((radius > 0).all()) else 0.0)
+    return tops[0], tops[1]
 
-    Above the chin nothing stands behind the head itself: there it would be seen beside a turned head.
+
+def fill_torso(training: AvatarTraining, occupancy: OccupancyGrid) -> None:
+    """Begin the torso layer with the filmed neck, and with hair that hangs beside it; else with nothing of the head.
+
+    Neck and hanging hair do not turn with the head; whatever else of it stood on the layer would be seen beside a
+    turned head. Where the layer stands in for the head, the field is not pulled up.
     """
     frames, size = training.frames, training.frames.size_px
     shown = starting_cover(training, occupancy)[None, None]
     cover = functional.interpolate(shown, size=(size, size), mode="bilinear", align_corners=False)[0, 0]
+    rows = torch.arange(size)[:, None]
+    mouth, chin = (float(v) for v in np.median(frames.mouth_box[:, [1, 3]], 0))
+    below = (rows >= chin + CHIN_BELOW_MOUTH * size).expand(size, size)
     hidden = torch.from_numpy((frames.head > 0).mean(0) > ALWAYS)
+    share = below.float().maximum(((rows - mouth) / (FADE * size) + 1).clamp(0, 1) * (1 - cover.clamp(0, 1)))
+    stands_in = hidden & (share > COVERED)
+    seen = _max_pooled(torch.from_numpy((frames.rgba[..., 3] - np.minimum(frames.rgba[..., 3], frames.head)).max(0)))
+    free = below | (hidden & (share > 0)) | (seen > TORSO_SEEN)
     mean = torch.from_numpy(frames.rgba.mean(0, dtype=np.float32) / 255)
-    chin = float(np.median(frames.mouth_box[:, 3])) + CHIN_BELOW_MOUTH * size
-    above = hidden & (torch.arange(size)[:, None] < chin)
     with torch.no_grad():
-        filled = mean * (1 - cover.clamp(0, 1))[..., None]
-        training.torso.rgba.copy_(torch.where(above[..., None], filled, training.torso.rgba))
+        first = torch.where(hidden[..., None], mean * share[..., None], training.torso.rgba)
+        training.torso.rgba.copy_(first * free[..., None])
+    training.torso.keep_clear(~free)
+    training.stands_in = stands_in
+
+
+def _max_pooled(picture: Tensor) -> Tensor:
+    """(S, S) uint8, each pixel the largest of those around it."""
+    return functional.max_pool2d(picture[None, None].float(), 3, 1, 1)[0, 0]
 
 
 def middle_frame(training: AvatarTraining) -> int:
@@ -85,17 +109,39 @@ def starting_cover(training: AvatarTraining, occupancy: OccupancyGrid) -> Tensor
     return shown[..., 3].float()
 
 
-def _radii(cover: Tensor, middle: Tensor, ways: Tensor) -> Tensor:
-    """(A,) distance in pixels from `middle` (2,) to the outermost covered place along unit `ways` (A, 2); 0: unknown.
+def _both_radii(
+    training: AvatarTraining, occupancy: OccupancyGrid, rays: list[tuple[tuple[float, float, float], int]]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Beginnings (A, 2) and ways (A, 2) of rays in the picture, distances (A,) of the filmed and starting outline.
+
+    A ray begins at a head-local point and goes at an angle, degrees from the picture's right upwards.
+    """
+    sampler, (camera, lens) = training.samplers[min(training.samplers)], _middle_view(training)
+    points = training.space.from_head(np.array([point for point, _ in rays]))
+    middles = torch.stack([_projected(torch.from_numpy(p).float(), camera, lens) for p in points])
+    angles = torch.tensor([angle for _, angle in rays]) * (math.pi / 180)
+    ways = torch.stack([angles.cos(), -angles.sin()], 1)
+    new = _radii(sampler.head[middle_frame(training)].float() / 255, middles, ways)
+    return middles, ways, new, _radii(starting_cover(training, occupancy), middles, ways)
+
+
+def _middle_view(training: AvatarTraining) -> tuple[Tensor, Tensor]:
+    """Camera (3, 4) and lens (4,) of `middle_frame`, pixels of the smallest size that is trained."""
+    index, size = middle_frame(training), min(training.samplers)
+    return training.cameras[index], training.lenses[index] * (size / training.frames.size_px)
+
+
+def _radii(cover: Tensor, middles: Tensor, ways: Tensor) -> Tensor:
+    """(A,) distance in pixels from `middles` (A, 2) to the last covered place along unit `ways` (A, 2); 0: unknown.
 
     Unknown: nothing is covered, or the head is cut by the picture's edge.
     """
     size = cover.shape[0]
     distances = torch.arange(PER_PX * size) / PER_PX
-    places = (middle + distances[None, :, None] * ways[:, None]) / size * 2 - 1
+    places = (middles[:, None] + distances[None, :, None] * ways[:, None]) / size * 2 - 1
     found = functional.grid_sample(cover[None, None], places[None], align_corners=False)[0, 0]
     outermost = torch.where(found > COVERED, distances, torch.zeros(())).amax(1)
-    ends = middle + outermost[:, None] * ways
+    ends = middles + outermost[:, None] * ways
     inside = ((ends > 1.5) & (ends < size - 1.5)).all(1)
     return torch.where(inside, outermost, torch.zeros(()))
 
@@ -106,8 +152,10 @@ def _projected(point: Tensor, camera: Tensor, lens: Tensor) -> Tensor:
     return local[:2] / local[2] * lens[:2] + lens[2:]
 
 
-def _unprojected(pixels: Tensor, camera: Tensor, lens: Tensor) -> Tensor:
-    """(N, 3) canonical points behind pixels (N, 2), in the plane of `CENTRE` across the head's depth."""
+def _unprojected(training: AvatarTraining, pixels: Tensor) -> Tensor:
+    """(N, 3) canonical points behind pixels (N, 2) of `middle_frame`, in the plane of `CENTRE_CM` across the depth."""
+    camera, lens = _middle_view(training)
+    depth = float(training.space.from_head(np.array(CENTRE_CM))[2])
     rays = torch.cat([(pixels - lens[2:]) / lens[:2], torch.ones(len(pixels), 1)], 1) @ camera[:, :3].t()
-    reach = (CENTRE[2] - camera[2, 3]) / rays[:, 2:]
+    reach = (depth - camera[2, 3]) / rays[:, 2:]
     return camera[:, 3] + reach * rays
