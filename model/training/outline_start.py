@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CENTRE_CM = (0.0, 3.0, -1.85)  # head-local: between the ears, at the eyes' height; outlines lie about in its depth
 ANGLES_DEG = tuple(range(0, 181, 15))
-TOP_ANGLES_DEG = (60, 75, 90, 105, 120)
+COLUMNS_CM = tuple(range(-8, 9))  # head-local: there the heads' tops are measured
 ASIDE_CM = (1.0, -1.0, -12.0, -13.5, -15.0)  # head-local heights: ears, neck
 BACK = 0.25  # the same points stand once more behind, so that the skull keeps its depth
 COVERED = 0.5
@@ -53,14 +53,17 @@ def outline_pairs(training: AvatarTraining, occupancy: OccupancyGrid) -> tuple[A
     return np.asarray(first, np.float64), np.asarray(second, np.float64)
 
 
-def outline_tops(training: AvatarTraining, occupancy: OccupancyGrid) -> tuple[float, float]:
-    """Canonical heights of the filmed head's top and of the starting head's; 0 where it is not seen."""
-    middles, ways, *radii = _both_radii(training, occupancy, [(CENTRE_CM, angle) for angle in TOP_ANGLES_DEG])
+def outline_tops(training: AvatarTraining, occupancy: OccupancyGrid) -> tuple[Array, Array, Array]:
+    """Canonical x of columns, rising, and the heights of the filmed and of the starting head's top; 0: not seen."""
+    _, height, z = CENTRE_CM
+    middles, ways, *radii = _both_radii(training, occupancy, [((x, height, z), 90) for x in COLUMNS_CM])
+    columns = _unprojected(training, middles)[:, 0]
     tops = []
     for radius in radii:
         heights = _unprojected(training, middles + radius[:, None] * ways)[:, 1]
-        tops.append(float(heights.amax()) if bool((radius > 0).all()) else 0.0)
-    return tops[0], tops[1]
+        tops.append(torch.where(radius > 0, heights, torch.zeros(())))
+    first, second, third = (part.double().numpy() for part in (columns, *tops))
+    return first, second, third
 
 
 def fill_torso(training: AvatarTraining, occupancy: OccupancyGrid) -> None:
