@@ -95,7 +95,7 @@ class AvatarTraining:
         self.begin_with(OccupancyGrid(self.hull), self.hull)
         self.modules = nn.ModuleDict({"field": self.field, "torso": self.torso, "refinement": self.refinement})
         self.optimiser = self._optimiser()
-        self.stands_in: Tensor | None = None  # (S, S) bool: there the torso layer shows the head
+        self.stands_in: Tensor | None = None  # (S, S) bool: there the torso layer may show the head
         self.anchor: Anchor | None = None  # not saved: whoever resumes sets it again, on the training's device
         self.judge: FaceJudge | None = None  # nor is this
         self.step = 0
@@ -240,7 +240,8 @@ class AvatarTraining:
         scale = batch.size_px / self.frames.size_px
         if self.stands_in is not None:
             ratio = self.frames.size_px // batch.size_px
-            opacity *= ~self.stands_in.to(self.device)[batch.rows * ratio, batch.columns * ratio]
+            instead = self.stands_in.to(self.device)[batch.rows * ratio, batch.columns * ratio]
+            opacity *= ~(instead & (batch.head > 0))
         chin = torch.from_numpy(self.frames.mouth_box[:, 3]).to(self.device)[batch.frames] * scale
         limit = chin[batch.frame_of_ray][:count]
         opacity[:count] *= (batch.rows[:count] < limit).float()

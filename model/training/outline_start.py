@@ -30,9 +30,11 @@ ASIDE_CM = (1.0, -1.0, -12.0, -13.5, -15.0)  # head-local heights: ears, neck
 BACK = 0.25  # the same points stand once more behind, so that the skull keeps its depth
 COVERED = 0.5
 TORSO_SEEN = 40  # of 255, in any frame: above the chin the torso layer may show shoulders, nothing else
-ALWAYS = 0.99  # of the frames: where the head hides what is behind it
 CHIN_BELOW_MOUTH = 0.06  # of the picture
 FADE = 0.08  # of the picture: over so much above the mouth hair beside the face goes from field to torso layer
+LEAST_HAIR = 0.035  # of the picture: hair that hangs beside the face is no narrower; what is, is the head's rim
+TUCKED = 0.03  # of the picture: so far the layer goes on behind the head
+LOWER_END = 0.03  # of the picture: so far above the cube's lower end the neck goes from field to torso layer
 LEAST_RATIO, LARGEST_RATIO = 0.75, 1.4  # of new to old: beyond it is no head
 PER_PX = 4  # places looked at along a pixel's length
 
@@ -70,25 +72,44 @@ def fill_torso(training: AvatarTraining, occupancy: OccupancyGrid) -> None:
     """Begin the torso layer with the filmed neck, and with hair that hangs beside it; else with nothing of the head.
 
     Neck and hanging hair do not turn with the head; whatever else of it stood on the layer would be seen beside a
-    turned head. Where the layer stands in for the head, the field is not pulled up.
+    turned head. Where the layer stands in for the head, the field is not pulled up; near the cube's lower end, where it
+    would end in a frayed line, it is taught that there is no head.
     """
     frames, size = training.frames, training.frames.size_px
     shown = starting_cover(training, occupancy)[None, None]
     cover = functional.interpolate(shown, size=(size, size), mode="bilinear", align_corners=False)[0, 0]
     rows = torch.arange(size)[:, None]
-    mouth, chin = (float(v) for v in np.median(frames.mouth_box[:, [1, 3]], 0))
-    below = (rows >= chin + CHIN_BELOW_MOUTH * size).expand(size, size)
-    hidden = torch.from_numpy((frames.head > 0).mean(0) > ALWAYS)
-    share = below.float().maximum(((rows - mouth) / (FADE * size) + 1).clamp(0, 1) * (1 - cover.clamp(0, 1)))
-    stands_in = hidden & (share > COVERED)
-    seen = _max_pooled(torch.from_numpy((frames.rgba[..., 3] - np.minimum(frames.rgba[..., 3], frames.head)).max(0)))
-    free = below | (hidden & (share > 0)) | (seen > TORSO_SEEN)
+    mouth, under = (float(v) for v in np.median(frames.mouth_box[:, [1, 3]], 0))
+    chin = under + CHIN_BELOW_MOUTH * size
     mean = torch.from_numpy(frames.rgba.mean(0, dtype=np.float32) / 255)
+    hair = _broad((cover < COVERED) & (mean[..., 3] > COVERED), round(LEAST_HAIR * size), round(TUCKED * size))
+    share = (rows >= chin).float().maximum(((rows - mouth) / (FADE * size) + 1).clamp(0, 1) * hair)
+    seen = _max_pooled(torch.from_numpy((frames.rgba[..., 3] - np.minimum(frames.rgba[..., 3], frames.head)).max(0)))
+    free = (share > 0) | (seen > TORSO_SEEN)
     with torch.no_grad():
-        first = torch.where(hidden[..., None], mean * share[..., None], training.torso.rgba)
+        first = torch.where(share[..., None] > 0, mean * share[..., None], training.torso.rgba)
         training.torso.rgba.copy_(first * free[..., None])
     training.torso.keep_clear(~free)
-    training.stands_in = stands_in
+    training.stands_in = share > COVERED
+    end = max(chin + TUCKED * size, _lower_end(training))
+    for sampler in training.samplers.values():
+        sampler.head[:, round(end * sampler.frames.size_px / size) :] = 0
+
+
+def _lower_end(training: AvatarTraining) -> float:
+    """The row of the trained size where the torso layer takes over from the field's neck."""
+    camera, lens = _middle_view(training)
+    depth = float(training.space.from_head(np.array(CENTRE_CM))[2])
+    row = float(_projected(torch.tensor([0.0, -1.0, depth]), camera, lens)[1]) / min(training.samplers)
+    return (row - LOWER_END) * training.frames.size_px
+
+
+def _broad(where: Tensor, width: int, more: int) -> Tensor:
+    """(S, S) float of a mask: the parts that are at least about `width` pixels wide, grown by `more`."""
+    half = max(1, width // 2)
+    inner = 1 - functional.max_pool2d(1 - where[None, None].float(), 2 * half + 1, 1, half)
+    reach = half + more
+    return functional.max_pool2d(inner, 2 * reach + 1, 1, reach)[0, 0]
 
 
 def _max_pooled(picture: Tensor) -> Tensor:

@@ -15,7 +15,15 @@ from model.radiance.config import FieldConfig
 from model.training import outline_start
 from model.training.avatar import AvatarTraining, AvatarTrainingConfig
 from model.training.avatar_step import LossWeights
-from model.training.outline_start import ANGLES_DEG, ASIDE_CM, CENTRE_CM, fill_torso, outline_pairs, outline_tops
+from model.training.outline_start import (
+    ANGLES_DEG,
+    ASIDE_CM,
+    CENTRE_CM,
+    _broad,
+    fill_torso,
+    outline_pairs,
+    outline_tops,
+)
 from model.training.surface_fit import SurfaceFitConfig, color_error, fit_surface, look_up, map_colors
 from model.training.warm_start import FaceDisplacement
 
@@ -167,12 +175,23 @@ def test_behind_the_head_the_torso_has_the_neck_and_above_the_chin_nothing(untra
     assert float(layer[4, 16].abs().max()) == 0  # the hair's edge
     assert torch.allclose(layer[30, 16], torch.tensor([50, 60, 70, 255]) / 255)  # the neck
     assert torch.allclose(layer[22, 22], layer[30, 16])  # hair beside the mouth, where the starting head has nothing
-    assert float(layer[21, 2, 3]) == 0.5  # the shoulder, as it was
-    batch = untrained.samplers[32].batch(torch.tensor([0]), [torch.tensor([14 * 32 + 16, 30 * 32 + 16, 22 * 32 + 22])])
-    assert untrained._emphasis(batch).opacity.tolist() == [1, 0, 0]
+    assert torch.allclose(layer[21, 2], torch.tensor([160, 120, 40, 255]) / 255)  # the shoulder
+    assert not untrained.samplers[32].head[:, 30:].any() and untrained.samplers[32].head[:, 14, 16].all()
+    batch = untrained.samplers[32].batch(torch.tensor([0]), [torch.tensor([14 * 32 + 16, 22 * 32 + 22, 30 * 32 + 16])])
+    assert untrained._emphasis(batch).opacity.tolist() == [1, 0, 1]
     untrained.torso.rgba.sum().backward()
     gradient = untrained.torso.rgba.grad
     assert gradient is not None and float(gradient[14, 16].abs().max()) == 0 and float(gradient[21, 2, 3]) == 1
+
+
+def test_a_thin_rim_beside_the_face_is_no_hanging_hair() -> None:
+    """It would stand beside a turned head as a line."""
+    picture = torch.zeros(32, 32, dtype=torch.bool)
+    picture[4:28, 6] = True
+    picture[4:28, 20:26] = True
+    found = _broad(picture, 3, 1)
+    assert not found[:, :12].any()
+    assert bool(found[10, 19:27].all()) and not found[10, 27:].any()
 
 
 def test_a_head_cut_by_the_picture_gives_no_pairs(untrained: AvatarTraining) -> None:
