@@ -27,6 +27,7 @@ CENTRE_CM = (0.0, 3.0, -1.85)  # head-local: between the ears, at the eyes' heig
 ANGLES_DEG = tuple(range(0, 181, 15))
 COLUMNS_CM = tuple(range(-8, 9))  # head-local: there the heads' tops are measured
 ASIDE_CM = (1.0, -1.0, -12.0, -13.5, -15.0)  # head-local heights: ears, neck
+GROWN = 0.012  # of the picture: the starting head is made larger by this, since matter is lost more easily than gained
 BACK = 0.25  # the same points stand once more behind, so that the skull keeps its depth
 COVERED = 0.5
 TORSO_SEEN = 40  # of 255, in any frame: above the chin the torso layer may show shoulders, nothing else
@@ -146,6 +147,7 @@ def _both_radii(
     angles = torch.tensor([angle for _, angle in rays]) * (math.pi / 180)
     ways = torch.stack([angles.cos(), -angles.sin()], 1)
     new = _radii(sampler.head[middle_frame(training)].float() / 255, middles, ways)
+    new = torch.where(new > 0, new + GROWN * sampler.frames.size_px, new)
     return middles, ways, new, _radii(starting_cover(training, occupancy), middles, ways)
 
 

@@ -19,6 +19,7 @@ from model.training.outline_start import (
     ANGLES_DEG,
     ASIDE_CM,
     CENTRE_CM,
+    GROWN,
     _broad,
     fill_torso,
     outline_pairs,
@@ -114,11 +115,11 @@ def test_a_larger_head_is_found_at_its_own_outline(untrained: AvatarTraining) ->
     assert len(ANGLES_DEG) < half <= len(ANGLES_DEG) + 2 * len(ASIDE_CM)
     centre, skull = untrained.space.from_head(np.array(CENTRE_CM)), slice(len(ANGLES_DEG))
     further = np.linalg.norm(new[skull] - centre, axis=1) - np.linalg.norm(old[skull] - centre, axis=1)
-    assert 0.03 < further.mean() < 0.11
+    assert 0.05 < further.mean() < 0.14
     assert np.allclose(old[:half, :2], old[half:, :2]) and (old[half:, 2] < old[:half, 2]).all()
     columns, new_tops, old_tops = outline_tops(untrained, untrained.occupancy)
     assert (np.diff(columns) > 0).all()
-    assert 0.03 < (new_tops - old_tops)[np.abs(columns) < 0.2].mean() < 0.11
+    assert 0.03 < (new_tops - old_tops)[np.abs(columns) < 0.2].mean() < 0.14
 
 
 def test_a_lifted_cube_gives_the_same_outline(
@@ -135,17 +136,17 @@ def test_a_lifted_cube_gives_the_same_outline(
 def test_ears_and_neck_are_paired_at_their_own_heights(
     untrained: AvatarTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A neck of 6 pixels that was filmed with 8."""
+    """A neck of 8 pixels that was filmed with 10: half of the difference, and what the start is made larger by."""
     sampler = untrained.samplers[32]
     y, x = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(32) + 0.5, indexing="ij")
-    filmed, start = (((x - 16).abs() < half) & (y < 31) for half in (4, 3))
+    filmed, start = (((x - 16).abs() < half) & (y < 31) for half in (5, 4))
     sampler.head = (filmed * 255).to(torch.uint8).expand(len(sampler.head), 32, 32)
     monkeypatch.setattr(outline_start, "starting_cover", lambda *_: start.float())
     new, old = outline_pairs(untrained, untrained.occupancy)
     neck = untrained.space.from_head(np.array([0.0, ASIDE_CM[2], 0.0]))[1]
     found = np.abs(new[:, 1] - neck) < 0.02
     assert found.sum() == 4  # both sides, and once more behind
-    assert np.allclose(np.abs(new[found, 0]) - np.abs(old[found, 0]), 0.07, atol=0.02)
+    assert np.allclose(np.abs(new[found, 0]) - np.abs(old[found, 0]), 0.07 * (1 + 32 * GROWN), atol=0.02)
 
 
 def test_the_outline_moves_the_skull_and_landmarks_hold_the_face(untrained: AvatarTraining) -> None:
