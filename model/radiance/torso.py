@@ -60,6 +60,15 @@ class TorsoLayer(nn.Module):
         bases = _read(self.basis.flatten(0, 1), place, corners=True).view(len(place), len(self.mix), 2)
         return ((poses @ self.mix.t())[..., None] * bases).sum(1)
 
+    def swing(self, poses: Tensor) -> Tensor:
+        """Mean squared displacement of the layer at poses (P, 6), half pictures squared."""
+        return torch.einsum("pk,kcyx->pcyx", poses @ self.mix.t(), self.basis).square().mean()
+
+    def keep_clear(self, where: Tensor) -> None:
+        """Train no pixel of (size, size) bool: they stay as they are."""
+        kept = (~where)[..., None].float()
+        self.rgba.register_hook(lambda gradient: gradient * kept.to(gradient.device))
+
     def picture(self) -> NDArray[np.uint8]:
         """The whole layer as uint8, premultiplied."""
         size = self.rgba.shape[0]

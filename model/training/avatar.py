@@ -6,6 +6,7 @@ comes from (seed, step) alone.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -35,7 +36,7 @@ from model.training.fused_march import Marched
 from model.training.patches import mouth_patch, patch_loss
 from model.training.ray_sampling import RayBatch, RaySampler, halve
 from model.training.refinement import Refinement
-from model.training.turned_views import Anchor, turned_loss
+from model.training.turned_views import Anchor, turned_loss, turned_poses
 from model.training.warp_init import HeadMesh, face_warp, initialise_warp, neck_warp
 
 __all__ = ["PRESETS", "AvatarTraining", "AvatarTrainingConfig", "run_training"]
@@ -46,6 +47,7 @@ CHECKPOINT_KIND = "avatar-training"
 STATE_FILE = "state.safetensors"
 SEED_STRIDE = 1_000_003
 SMOOTHNESS_EVERY = 8
+TORSO_EPS = 1e-7  # above the gradients of pixels that the head hides: Adam would make full steps of them
 
 
 class AvatarTraining:
@@ -61,12 +63,13 @@ class AvatarTraining:
         frames: CaptureFrames,
         camera: CameraConfig,
         neck: NeckConfig | None = None,
+        space: CanonicalSpace | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.device = torch.device("cpu")
         self.config = config
         self.camera = camera
-        self.space = CanonicalSpace()
+        self.space = space or CanonicalSpace()
         self.neck = neck or NeckConfig()
         self.field = RadianceField(config.field)
         self.samplers = {config.size_px: RaySampler(frames, config.shares)}
@@ -88,10 +91,11 @@ class AvatarTraining:
         self.torso = TorsoLayer(first_torso(frames), config.torso_bases)
         clip = frames.clip if frames.clip is not None else np.zeros(len(frames), np.int64)
         self.refinement = Refinement(len(frames), torch.from_numpy(clip))
-        hull = visual_hull(frames, self.cameras, self.lenses, config.grid_size)
-        self.begin_with(OccupancyGrid(hull), hull)
+        self.hull = visual_hull(frames, self.cameras, self.lenses, config.grid_size)
+        self.begin_with(OccupancyGrid(self.hull), self.hull)
         self.modules = nn.ModuleDict({"field": self.field, "torso": self.torso, "refinement": self.refinement})
         self.optimiser = self._optimiser()
+        self.stands_in: Tensor | None = None  # (S, S) bool: there the torso layer may show the head
         self.anchor: Anchor | None = None  # not saved: whoever resumes sets it again, on the training's device
         self.judge: FaceJudge | None = None  # nor is this
         self.step = 0
@@ -234,6 +238,10 @@ class AvatarTraining:
         opacity = batch.sure.float()
         color = batch.sure.float()
         scale = batch.size_px / self.frames.size_px
+        if self.stands_in is not None:
+            ratio = self.frames.size_px // batch.size_px
+            instead = self.stands_in.to(self.device)[batch.rows * ratio, batch.columns * ratio]
+            opacity *= ~(instead & (batch.head > 0))
         chin = torch.from_numpy(self.frames.mouth_box[:, 3]).to(self.device)[batch.frames] * scale
         limit = chin[batch.frame_of_ray][:count]
         opacity[:count] *= (batch.rows[:count] < limit).float()
@@ -273,6 +281,8 @@ class AvatarTraining:
             loss = loss + config.losses.patch * patch_loss(marched, patch, stage, config.patch_px)
         if config.turn_every and self.step % config.turn_every == 0:
             loss = loss + config.losses.turned * turned_loss(self, occupancy, generator)
+            if self.torso.moves:
+                loss = loss + config.losses.torso_swing * self.torso.swing(turned_poses(self))
         if self.judge is not None and config.face.due(self.step):
             loss = loss + face_loss(self, self.judge, done, occupancy, generator)
         return loss
@@ -280,13 +290,7 @@ class AvatarTraining:
     def _losses(self, done: float) -> LossWeights:
         weights, start = self.config.losses, self.config.spread_start
         fade = min(1.0, max(0.0, (done - start) / max(start, 1e-6)))
-        return LossWeights(
-            head_opacity=weights.head_opacity,
-            depth_spread=weights.depth_spread * fade,
-            warp_smoothness=weights.warp_smoothness,
-            patch=weights.patch,
-            turned=weights.turned,
-        )
+        return dataclasses.replace(weights, depth_spread=weights.depth_spread * fade)
 
     def _optimiser(self) -> torch.optim.Optimizer:
         config, network = self.config, []
@@ -299,7 +303,7 @@ class AvatarTraining:
             {"params": network, "lr": config.network_rate, "eps": 1e-15},
             {"params": [self.field.warp_basis], "lr": config.warp_rate, "eps": 1e-8},
             {"params": mix, "lr": config.warp_rate, "eps": 1e-12},
-            {"params": [self.torso.rgba], "lr": config.torso_rate, "eps": 1e-12},
+            {"params": [self.torso.rgba], "lr": config.torso_rate, "eps": TORSO_EPS},
             {"params": [self.torso.mix, self.torso.basis], "lr": config.torso_rate, "eps": 1e-12},
             {"params": [self.refinement.pose], "lr": config.refinement.pose_rate, "eps": 1e-12},
             {

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from model.avatar import FIELD_KIND, FORMAT_VERSION, AvatarConfig, Consent, load_avatar, write_avatar_config
@@ -28,6 +29,7 @@ SERVING_FRAMES = 240
 SERVING_THRESHOLD = 0.02  # of a pixel's weight, seen in any frame
 PIXEL_STRIDE = 2
 BACKING_VOXELS = 2
+CRUMB_SHARE = 0.02
 PREVIEW_PX = 256
 FRONTAL_RAD = 0.12
 SERVED_YAWS_DEG = (-22.0, -11.0, 11.0, 22.0)
@@ -101,7 +103,15 @@ def serving_occupancy(training: AvatarTraining) -> OccupancyGrid:
     occupied = close_gaps(found.occupied)
     if training.tight.size == SERVING_GRID:
         occupied |= training.tight.occupied
-    return OccupancyGrid(back_up(occupied, BACKING_VOXELS))
+    return OccupancyGrid(back_up(without_crumbs(occupied), BACKING_VOXELS))
+
+
+def without_crumbs(occupied: Tensor) -> Tensor:
+    """Occupancy (G, G, G) without what hangs together with no `CRUMB_SHARE` of its largest part: specks in the air."""
+    parts, count = ndimage.label(occupied.numpy(), np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return torch.from_numpy((sizes >= max(1.0, CRUMB_SHARE * sizes.max()))[parts])
 
 
 def _observe_turns(

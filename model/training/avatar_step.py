@@ -26,6 +26,7 @@ MIN_WEIGHT = 1e-4
 KEEP_ANYWAY = 0.01
 AUTOCAST = True  # products in bfloat16
 CHARBONNIER_EPS = 0.05
+LEAST_OPACITY, SOLID_HEAD = 1e-3, 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,9 @@ class LossWeights:
     warp_smoothness: float = 20.0
     patch: float = 0.0
     turned: float = 0.0
+    torso_swing: float = 0.0
+    empty: float = 0.0  # of the head's opacity where it is not: squares leave faint specks
+    missing: float = 0.0  # of the logarithm of what is lacking: squares hardly move what was empty at first
 
 
 class RayEmphasis(NamedTuple):
@@ -159,7 +163,10 @@ def composite_loss(
     robust = (torch.sqrt(squared + CHARBONNIER_EPS**2) - CHARBONNIER_EPS) * CHARBONNIER_EPS * 2
     color = (robust * emphasis.color[:, None]).mean()
     opacity = ((marched.opacity - batch.head) ** 2 * emphasis.opacity).mean()
-    loss = color + weights.head_opacity * opacity + weights.depth_spread * marched.depth_spread
+    empty = (marched.opacity * (batch.head == 0) * emphasis.opacity).mean()
+    missing = -((marched.opacity + LEAST_OPACITY).log() * (batch.head > SOLID_HEAD) * emphasis.opacity).mean()
+    loss = color + weights.head_opacity * opacity + weights.empty * empty + weights.missing * missing
+    loss = loss + weights.depth_spread * marched.depth_spread
     return loss, float(squared.detach()[emphasis.color == 1].mean())
 
 

@@ -19,6 +19,7 @@ from model.radiance.camera import HeadPose as Turn
 from model.radiance.camera import cam_to_canonical, head_matrix
 from model.radiance.field import RadianceField
 from model.radiance.occupancy import OccupancyGrid, WeightTracker
+from model.radiance.serving import torso_pose
 from model.training.avatar_step import batch_rays, march
 from model.training.ray_sampling import RayBatch
 
@@ -30,7 +31,7 @@ RAYS = 700
 OUTLINE_RAYS = 400  # of them, anywhere in the picture
 SOLID = 0.8  # opacity from which a ray has a surface
 HEAD_COVER = 0.95
-CHIN_Y = -0.62  # canonical: below it the neck does not turn with the head
+CHIN_CM = -9.5  # head-local height: below it the neck does not turn with the head
 
 
 class Anchor(NamedTuple):
@@ -64,12 +65,20 @@ def turned_loss(training: AvatarTraining, occupancy: OccupancyGrid, generator: t
     solid = marched.opacity.detach() > SOLID
     points = origins + directions * (marched.depth / marched.opacity.clamp(min=1e-3))[:, None]
     wanted, seen = _looked_up(training, index, points.detach())
-    chosen = solid & seen & (points[:, 1].detach() > CHIN_Y)
+    chin = float(training.space.from_head(np.array([0.0, CHIN_CM, 0.0]))[1])
+    chosen = solid & seen & (points[:, 1].detach() > chin)
     outline = _outline_error(training, marched.opacity, batch, cameras, rotvec, generator)
     if not bool(chosen.any()):
         return outline
     color = marched.color[chosen] / marched.opacity[chosen, None].clamp(min=1e-3)
     return (color - wanted[chosen]).abs().mean() * chosen.float().mean() + outline
+
+
+def turned_poses(training: AvatarTraining) -> Tensor:
+    """(2, 6) what the torso follows when the head turns as far as it is turned here: shoulders stay then."""
+    turns = [Turn(yaw_deg=yaw).rotation_vector() for yaw in (-MOST_YAW_DEG, MOST_YAW_DEG)]
+    poses = np.stack([torso_pose(turn, head_matrix(turn, training.neck), training.space) for turn in turns])
+    return torch.from_numpy(poses).to(training.device)
 
 
 def _outline_error(

@@ -22,6 +22,7 @@ from model.avatar import Avatar, Consent, load_avatar
 from model.errors import ConfigError
 from model.face.head_shape import load_head_shape
 from model.motion.space import load_motion_space
+from model.radiance.occupancy import OccupancyGrid
 from model.radiance.renderer import Intrinsics, render_reference
 from model.training.avatar import STATE_FILE, AvatarTraining, run_training
 from model.training.avatar_config import AvatarTrainingConfig
@@ -29,9 +30,10 @@ from model.training.avatar_export import export_avatar
 from model.training.avatar_step import LossWeights
 from model.training.devices import DeviceName
 from model.training.face_loss import FaceLossConfig, load_face_judge
-from model.training.outline_start import fill_torso, outline_pairs
+from model.training.outline_start import fill_torso, outline_pairs, outline_tops
 from model.training.ray_sampling import halve
 from model.training.refinement import RefinementConfig
+from model.training.skull_fit import fit_skull
 from model.training.surface_fit import SurfaceFitConfig, fit_surface
 from model.training.turned_views import Anchor
 from model.training.video_frames import CROP_PX, PreparedVideo, load_video
@@ -103,6 +105,7 @@ VIDEO_PRESETS = {
             half=0.6,
             surface=SurfaceFitConfig(steps=100),
             fit_outline=True,
+            losses=LossWeights(patch=0.05, turned=0.05, torso_swing=0.1, empty=0.03, missing=0.02),
             warmup_steps=10,
             plane_rate=1.5e-2,
             torso_rate=5e-3,
@@ -186,21 +189,27 @@ def begin(video: PreparedVideo, start: Avatar, config: AvatarTrainingConfig, fac
         frames = halve(frames)
     if frames.size_px != config.size_px:
         raise ConfigError(f"prepared pictures are {CROP_PX} px: train at that or a half of it, got {config.size_px}")
-    training = AvatarTraining(sizes, frames, video.stage.camera, video.stage.neck)
     shape = load_head_shape()
     new = np.asarray(video.stage.calibration.neutral * shape.inter_ocular_cm, np.float32)
-    old, hull = avatar_neutral(start, shape, face_landmarker), training.occupancy.occupied
-    displacement = FaceDisplacement(new, old, training.space)
-    warm = start_occupancy(start, displacement, hull)
-    load_start(training.field, start, displacement)
+    old = avatar_neutral(start, shape, face_landmarker)
+    space = start.config.space
+    training = AvatarTraining(sizes, frames, video.stage.camera, video.stage.neck, space)
+    warm = _warm(training, start, FaceDisplacement(new, old, space))
     if config.fit_outline:
-        displacement = FaceDisplacement(new, old, training.space, outline_pairs(training, warm))
-        warm = start_occupancy(start, displacement, hull)
-        load_start(training.field, start, displacement)
+        skull = fit_skull(*outline_tops(training, warm), sizes.field)
+        training = AvatarTraining(sizes, frames, video.stage.camera, video.stage.neck, skull.space(space))
+        warm = _warm(training, start, FaceDisplacement(new, old, space, skull=skull))
+        warm = _warm(training, start, FaceDisplacement(new, old, space, outline_pairs(training, warm), skull))
         fill_torso(training, warm)
     training.anchor = Anchor(copy.deepcopy(training.field).requires_grad_(False), warm)
     training.begin_with(warm, warm.occupied)
     return training
+
+
+def _warm(training: AvatarTraining, start: Avatar, displacement: FaceDisplacement) -> OccupancyGrid:
+    """Give the training's field the starting avatar through a displacement; where the new head may be."""
+    load_start(training.field, start, displacement)
+    return start_occupancy(start, displacement, training.hull)
 
 
 def _reporter(

@@ -31,7 +31,8 @@ from model.motion.space import MotionSpace, load_motion_space
 from model.radiance.camera import CameraConfig, HeadPose, NeckConfig, head_matrix
 
 CROP_PX = 256
-HEAD_LABELS = (1, 3)
+HEAD_LABELS, TORSO_LABEL = (1, 3), 2
+LEAST_TORSO = 0.003  # of the picture: smaller parts are single hairs, or rims where labels were smoothed
 MOUTH_CODES = 16
 INSIDE_ALPHA = 247  # below it a pixel's color is mixed with the backdrop's and taken from its neighbours inside
 WIDE_QUANTILE, CLOSED_QUANTILE = 0.95, 0.10
@@ -237,7 +238,31 @@ def _pictures(sample: Sample, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8
         inner = spread_inside(color, alpha)
         rgba[i, ..., :3] = np.rint(inner * (alpha[..., None].astype(np.float32) / 255))
         rgba[i, ..., 3] = alpha
-    return rgba, np.where(np.isin(labels, HEAD_LABELS), alphas, 0).astype(np.uint8)
+    return rgba, np.stack([head_cover(alpha, label) for alpha, label in zip(alphas, labels, strict=True)])
+
+
+def head_cover(alpha: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W) alpha where it is the head's.
+
+    Labels name only what is more person than backdrop. The fainter half of a soft edge belongs to what it borders on:
+    left to the torso layer, the hair's edge would stand still while the head turns. So would specks of torso in it.
+    """
+    labels = np.where(_crumbs(labels == TORSO_LABEL), HEAD_LABELS[0], labels).astype(np.uint8)
+    named = labels > 0
+    _, place = cv2.distanceTransformWithLabels(
+        (~named).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    names = np.zeros(int(place.max()) + 1, np.uint8)
+    names[place[named]] = labels[named]
+    return np.where(np.isin(names[place], HEAD_LABELS), alpha, 0).astype(np.uint8)
+
+
+def _crumbs(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Parts (H, W) of a mask that are too small for a torso."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    small = stats[:count, cv2.CC_STAT_AREA] < LEAST_TORSO * mask.size
+    small[0] = False
+    return np.asarray(small[parts], np.bool_)
 
 
 def spread_inside(color: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -31,12 +31,14 @@ from model.radiance.export import LAYERS
 from model.radiance.field import RadianceField
 from model.radiance.occupancy import OccupancyGrid, dilate
 from model.radiance.serving import AvatarRenderer
+from model.training.skull_fit import SkullFit
 from model.training.warp_init import grid_nodes
 
 FACE_LANDMARKS = 468  # without the irises
 LOOKS = ((0.0, 0.0), (-6.0, 0.0), (6.0, 0.0), (0.0, -4.0), (0.0, 4.0), (-12.0, 0.0), (12.0, 0.0))  # yaw, pitch; deg
 SMOOTHING = 0.02
 CONTROL_EVERY = 3  # landmarks used: every third is plenty for a smooth displacement
+UNCHANGED = SkullFit()
 LONGEST = 0.3  # canonical units: no face differs by more, extrapolation does
 REACH_VOXELS = 3  # of 64: how far the new head may stand off the old one
 
@@ -77,7 +79,9 @@ class FaceDisplacement:
 
     Args:
         new_cm, old_cm: Landmarks (478, 3) of both.
-        outline: Canonical points (K, 3) of the new head and those of the old one that they belong to.
+        space: The old avatar's.
+        skull: How the new cube lies in the old one; positions and displacements are the new cube's.
+        outline: Points (K, 3) of the new head in the new cube and those of the old one that they belong to.
     """
 
     def __init__(
@@ -86,9 +90,12 @@ class FaceDisplacement:
         old_cm: NDArray[np.float32],
         space: CanonicalSpace,
         outline: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+        skull: SkullFit = UNCHANGED,
     ) -> None:
+        self.skull = skull
         chosen = np.arange(0, FACE_LANDMARKS, CONTROL_EVERY)
-        source, target = space.from_head(new_cm[chosen]), space.from_head(old_cm[chosen])
+        source = skull.space(space).from_head(new_cm[chosen])
+        target = skull.new_points(space.from_head(old_cm[chosen]))
         if outline is not None:
             source, target = (np.concatenate(pair) for pair in zip((source, target), outline, strict=True))
         self._spline = RBFInterpolator(
@@ -112,10 +119,12 @@ def load_start(field: RadianceField, avatar: Avatar, displacement: FaceDisplacem
         raise ModelError(f"avatar {avatar.config.name} has other field sizes than are trained: {field.config}")
     nodes = grid_nodes(field.config)
     shift = torch.from_numpy(displacement(nodes.numpy())).view(*nodes.shape)
+    read = torch.from_numpy(displacement.skull.old_points((nodes + shift).numpy())).float()
     old = np.asarray(avatar.arrays["warp_basis"], np.float32).transpose(0, 4, 3, 2, 1)
-    bases = _sampled(torch.from_numpy(np.ascontiguousarray(old)), nodes + shift, field.config)
+    bases = _sampled(torch.from_numpy(np.ascontiguousarray(old)), read, field.config)
     with torch.no_grad():
-        field.planes.copy_(torch.from_numpy(np.asarray(avatar.arrays["planes"], np.float32)))
+        planes = torch.from_numpy(np.asarray(avatar.arrays["planes"], np.float32))
+        field.planes.copy_(displacement.skull.planes(planes))
         for name in LAYERS:
             weight, bias = (
                 torch.from_numpy(np.asarray(avatar.arrays[f"{name}.{k}"], np.float32)) for k in ("weight", "bias")
@@ -137,7 +146,8 @@ def start_occupancy(avatar: Avatar, displacement: FaceDisplacement, hull: Tensor
     old = OccupancyGrid(torch.from_numpy(bits.reshape(fine, fine, fine).astype(np.bool_)))
     axis = (torch.arange(size) + 0.5) / size * 2 - 1
     centres = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).view(-1, 3)
-    inside = old.contains(centres + torch.from_numpy(displacement(centres.numpy())))
+    moved = centres + torch.from_numpy(displacement(centres.numpy()))
+    inside = old.contains(torch.from_numpy(displacement.skull.old_points(moved.numpy())).float())
     grown = dilate(inside.view(size, size, size), max(1, REACH_VOXELS * size // 64))
     return OccupancyGrid(grown & hull)
 

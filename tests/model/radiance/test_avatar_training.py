@@ -17,8 +17,9 @@ from model.radiance.camera import CameraConfig, HeadPose
 from model.radiance.config import FieldConfig
 from model.radiance.serving import AvatarRenderer
 from model.training.avatar import AvatarTraining, AvatarTrainingConfig, run_training
-from model.training.avatar_export import back_up, export_avatar
-from model.training.avatar_step import LossWeights
+from model.training.avatar_export import CRUMB_SHARE, back_up, export_avatar, without_crumbs
+from model.training.avatar_step import LossWeights, RayEmphasis, Stage, composite_loss
+from model.training.fused_march import Marched
 
 TINY = AvatarTrainingConfig(
     steps=60,
@@ -114,6 +115,60 @@ def test_matter_is_backed_away_from_the_cameras() -> None:
     assert backed[3, 3].nonzero()[:, 0].tolist() == [1, 2, 3, 4, 5]
     assert bool(backed[2, 3, 3])
     assert not backed[:, :, 6].any()
+
+
+def test_specks_in_the_air_are_not_served() -> None:
+    grid = torch.zeros(16, 16, 16, dtype=torch.bool)
+    grid[2:8, 2:8, 2:8] = True  # the head
+    grid[8, 8, 8] = True  # touches it by a corner
+    head = grid.clone()
+    grid[13, 13, 13] = True
+    assert CRUMB_SHARE * float(head.sum()) > 1
+    assert torch.equal(without_crumbs(grid), head)
+    assert not without_crumbs(torch.zeros_like(grid)).any()
+
+
+def test_faint_specks_and_what_is_missing_are_felt_as_much_as_they_grow(
+    config: AvatarTrainingConfig, tiny_frames: CaptureFrames, camera: CameraConfig
+) -> None:
+    """By squares alone a speck of 1 % opacity has a hundredth of an opaque one's pull, and empty hair hardly grows.
+
+    Densities come from a softplus: what is felt there is the opacity's gradient times about the opacity itself.
+    """
+    training = AvatarTraining(config, tiny_frames, camera)
+    batch = training.samplers[32].draw(400, 2, torch.Generator().manual_seed(0))
+    rays = len(batch.rows)
+    emphasis = RayEmphasis(torch.ones(rays), torch.ones(rays))
+    pull = {}
+    for weights in (LossWeights(), LossWeights(empty=0.03, missing=0.02)):
+        opacity = torch.full((rays,), 0.01, requires_grad=True)
+        marched = Marched(batch.rgba[:, :3] * 0, opacity, torch.zeros(rays), torch.zeros(()), 0, 0)
+        stage = Stage(training.torso, training.poses[batch.frames])
+        flat = torch.zeros(len(batch.counts), 3)  # a black backdrop: color does not depend on opacity
+        loss, _ = composite_loss(marched, batch, stage, flat, weights, emphasis)
+        (gradient,) = torch.autograd.grad(loss * rays, opacity)
+        pull[weights.empty] = gradient
+    gained, background = pull[0.03] - pull[0.0], (batch.head == 0) & (batch.rgba[:, 3] == 0)
+    torch.testing.assert_close(gained[batch.head == 0], torch.full_like(gained[batch.head == 0], 0.03))
+    assert float(pull[0.0][background].abs().max()) < 0.005
+    assert float(gained[batch.head == 1].max()) == pytest.approx(-0.02 / 0.011, rel=1e-3)
+
+
+def test_what_the_head_hides_of_the_torso_does_not_drift(
+    config: AvatarTrainingConfig, tiny_frames: CaptureFrames, camera: CameraConfig
+) -> None:
+    """Through a nearly opaque head comes next to no gradient; Adam made full steps of it."""
+    training = AvatarTraining(config, tiny_frames, camera)
+    before = training.torso.rgba.detach().clone()
+    for parameter in training.torso.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    assert training.torso.rgba.grad is not None
+    training.torso.rgba.grad[:16] = 1e-9
+    training.torso.rgba.grad[16:] = 1e-5
+    training._set_rates(0.0)
+    training.optimiser.step()
+    moved = (training.torso.rgba.detach() - before).abs()
+    assert float(moved[16:].min()) > 20 * float(moved[:16].max())
 
 
 def test_cached_pictures_equal_fresh_ones(capture_folder: Path, tiny_motion: np.ndarray, tmp_path: Path) -> None:

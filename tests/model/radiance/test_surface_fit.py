@@ -10,12 +10,21 @@ import torch
 
 from model.data.capture import CaptureFrames
 from model.errors import ConfigError
-from model.radiance.camera import CameraConfig
+from model.radiance.camera import CameraConfig, CanonicalSpace
 from model.radiance.config import FieldConfig
 from model.training import outline_start
 from model.training.avatar import AvatarTraining, AvatarTrainingConfig
 from model.training.avatar_step import LossWeights
-from model.training.outline_start import ANGLES_DEG, CENTRE, fill_torso, outline_pairs
+from model.training.outline_start import (
+    ANGLES_DEG,
+    ASIDE_CM,
+    CENTRE_CM,
+    GROWN,
+    _broad,
+    fill_torso,
+    outline_pairs,
+    outline_tops,
+)
 from model.training.surface_fit import SurfaceFitConfig, color_error, fit_surface, look_up, map_colors
 from model.training.warm_start import FaceDisplacement
 
@@ -103,10 +112,41 @@ def test_a_larger_head_is_found_at_its_own_outline(untrained: AvatarTraining) ->
     """One pixel of 32 is 1.2 cm at the head: 0.07 canonical units."""
     new, old = outline_pairs(untrained, untrained.occupancy)
     half = len(new) // 2
-    assert half == len(ANGLES_DEG)
-    further = np.linalg.norm(new[:half] - CENTRE, axis=1) - np.linalg.norm(old[:half] - CENTRE, axis=1)
-    assert 0.03 < further.mean() < 0.11
+    assert len(ANGLES_DEG) < half <= len(ANGLES_DEG) + 2 * len(ASIDE_CM)
+    centre, skull = untrained.space.from_head(np.array(CENTRE_CM)), slice(len(ANGLES_DEG))
+    further = np.linalg.norm(new[skull] - centre, axis=1) - np.linalg.norm(old[skull] - centre, axis=1)
+    assert 0.05 < further.mean() < 0.14
     assert np.allclose(old[:half, :2], old[half:, :2]) and (old[half:, 2] < old[:half, 2]).all()
+    columns, new_tops, old_tops = outline_tops(untrained, untrained.occupancy)
+    assert (np.diff(columns) > 0).all()
+    assert 0.03 < (new_tops - old_tops)[np.abs(columns) < 0.2].mean() < 0.14
+
+
+def test_a_lifted_cube_gives_the_same_outline(
+    untrained: AvatarTraining, tiny_field_config: FieldConfig, tiny_frames: CaptureFrames, camera: CameraConfig
+) -> None:
+    lifted = CanonicalSpace(centre=(0.0, 4.4, -1.0))
+    other = AvatarTraining(untrained.config, tiny_frames, camera, space=lifted)
+    for first, second in zip(
+        outline_pairs(untrained, untrained.occupancy), outline_pairs(other, other.occupancy), strict=True
+    ):
+        np.testing.assert_allclose(first - second, [[0, 0.2, 0]] * len(first), atol=1e-4)
+
+
+def test_ears_and_neck_are_paired_at_their_own_heights(
+    untrained: AvatarTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A neck of 8 pixels that was filmed with 10: half of the difference, and what the start is made larger by."""
+    sampler = untrained.samplers[32]
+    y, x = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(32) + 0.5, indexing="ij")
+    filmed, start = (((x - 16).abs() < half) & (y < 31) for half in (5, 4))
+    sampler.head = (filmed * 255).to(torch.uint8).expand(len(sampler.head), 32, 32)
+    monkeypatch.setattr(outline_start, "starting_cover", lambda *_: start.float())
+    new, old = outline_pairs(untrained, untrained.occupancy)
+    neck = untrained.space.from_head(np.array([0.0, ASIDE_CM[2], 0.0]))[1]
+    found = np.abs(new[:, 1] - neck) < 0.02
+    assert found.sum() == 4  # both sides, and once more behind
+    assert np.allclose(np.abs(new[found, 0]) - np.abs(old[found, 0]), 0.07 * (1 + 32 * GROWN), atol=0.02)
 
 
 def test_the_outline_moves_the_skull_and_landmarks_hold_the_face(untrained: AvatarTraining) -> None:
@@ -118,12 +158,41 @@ def test_the_outline_moves_the_skull_and_landmarks_hold_the_face(untrained: Avat
     assert np.linalg.norm(moved(untrained.space.from_head(face[::3])), axis=1).mean() < 0.03
 
 
-def test_the_torso_begins_with_what_the_starting_head_does_not_cover(untrained: AvatarTraining) -> None:
+def test_behind_the_head_the_torso_has_the_neck_and_above_the_chin_nothing(untrained: AvatarTraining) -> None:
+    """By hand: a head with hair down to the picture's end, a shoulder at its left, a hair's edge in one frame."""
+    frames = untrained.frames
+    frames.head[:] = 0
+    frames.head[:, 5:, 8:24] = 255
+    frames.head[0, 3:5, 8:24] = 90
+    frames.rgba[:] = 0
+    frames.rgba[frames.head > 0] = (50, 60, 70, 255)
+    frames.rgba[0, 3:5, 8:24] = 90
+    frames.rgba[:, 20:, :8] = (160, 120, 40, 255)
+    with torch.no_grad():
+        untrained.torso.rgba.fill_(0.5)
     fill_torso(untrained, untrained.occupancy)
     layer = untrained.torso.rgba.detach()
-    assert float(layer[14, 16].abs().max()) == 0  # behind the head
-    assert float(layer[5, 16, 3]) > 0.9  # the rim between both outlines
-    assert float(layer[29, 4, 3]) > 0.9  # the shoulders stay
+    assert float(layer[14, 16].abs().max()) == 0  # behind the face
+    assert float(layer[4, 16].abs().max()) == 0  # the hair's edge
+    assert torch.allclose(layer[30, 16], torch.tensor([50, 60, 70, 255]) / 255)  # the neck
+    assert torch.allclose(layer[22, 22], layer[30, 16])  # hair beside the mouth, where the starting head has nothing
+    assert torch.allclose(layer[21, 2], torch.tensor([160, 120, 40, 255]) / 255)  # the shoulder
+    assert not untrained.samplers[32].head[:, 30:].any() and untrained.samplers[32].head[:, 14, 16].all()
+    batch = untrained.samplers[32].batch(torch.tensor([0]), [torch.tensor([14 * 32 + 16, 22 * 32 + 22, 30 * 32 + 16])])
+    assert untrained._emphasis(batch).opacity.tolist() == [1, 0, 1]
+    untrained.torso.rgba.sum().backward()
+    gradient = untrained.torso.rgba.grad
+    assert gradient is not None and float(gradient[14, 16].abs().max()) == 0 and float(gradient[21, 2, 3]) == 1
+
+
+def test_a_thin_rim_beside_the_face_is_no_hanging_hair() -> None:
+    """It would stand beside a turned head as a line."""
+    picture = torch.zeros(32, 32, dtype=torch.bool)
+    picture[4:28, 6] = True
+    picture[4:28, 20:26] = True
+    found = _broad(picture, 3, 1)
+    assert not found[:, :12].any()
+    assert bool(found[10, 19:27].all()) and not found[10, 27:].any()
 
 
 def test_a_head_cut_by_the_picture_gives_no_pairs(untrained: AvatarTraining) -> None:

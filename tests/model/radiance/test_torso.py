@@ -49,6 +49,30 @@ def test_training_reaches_the_mix() -> None:
     assert torso.mix.grad.abs().sum() > 0
 
 
+def test_shoulders_that_follow_a_turned_head_are_brought_to_rest() -> None:
+    torso, turned = random_torso(), torch.eye(POSE_SIZE)[:2]
+    assert torso.swing(turned).item() == 0
+    with torch.no_grad():
+        torso.mix.copy_(torch.eye(POSE_SIZE) * 0.2)
+    first = torso.swing(turned)
+    first.backward()
+    assert torso.mix.grad is not None
+    with torch.no_grad():
+        torso.mix.sub_(torso.mix.grad * 0.3)
+    assert 0 < torso.swing(turned).item() < first.item()
+
+
+def test_a_pixel_that_is_kept_clear_is_not_trained() -> None:
+    rows, columns = all_pixels()
+    torso, where = random_torso(0), torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    where[:4] = True
+    torso.keep_clear(where)
+    torso(rows, columns).sum().backward()
+    gradient = torso.rgba.grad
+    assert gradient is not None
+    assert float(gradient[:4].abs().max()) == 0 and float(gradient[4:].abs().min()) > 0
+
+
 def test_the_served_layer_is_the_trained_one() -> None:
     rows, columns = all_pixels()
     torso = random_torso()

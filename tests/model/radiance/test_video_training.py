@@ -7,7 +7,7 @@ import torch
 
 from model.training.refinement import Refinement, RefinementConfig
 from model.training.video_avatar import VIDEO_PRESETS
-from model.training.video_frames import CROP_PX, farthest_points, spread_inside
+from model.training.video_frames import CROP_PX, farthest_points, head_cover, spread_inside
 
 
 def test_rare_frames_are_chosen_before_repeated_ones() -> None:
@@ -47,6 +47,16 @@ def test_the_backdrop_does_not_color_the_border() -> None:
     alpha[:, :8], alpha[:, 8] = 255, 128
     spread = spread_inside(color, alpha)
     assert np.allclose(spread[:, 8], (200, 100, 50), atol=0.5)
+
+
+def test_the_faint_half_of_a_soft_edge_belongs_to_what_it_borders_on() -> None:
+    """Head above, torso below, both with a rim of two pixels that is more backdrop than person."""
+    alpha, labels = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
+    alpha[:, :8], alpha[:, 8:10] = 255, (100, 40)
+    labels[:8, :8], labels[8:, :8], labels[4, 4] = 1, 2, 3
+    cover = head_cover(alpha, labels)
+    assert (cover[:8] == alpha[:8]).all()
+    assert (cover[8:, :8] == 0).all() and (cover[10:] == 0).all()
 
 
 def test_every_preset_trains_at_a_size_that_prepared_pictures_have() -> None:
