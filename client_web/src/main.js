@@ -151,6 +151,12 @@ function over() {
   room.end();
 }
 
+function hangUp() {
+  call?.end();
+  call = null;
+  show("idle");
+}
+
 /** @returns {Promise<string>} */
 function liveSession() {
   if (!call || call.over) begin();
@@ -214,9 +220,7 @@ function choose(name) {
 function wireCall() {
   start.addEventListener("click", begin);
   stop.addEventListener("click", () => {
-    call?.end();
-    call = null;
-    show("idle");
+    hangUp();
     start.focus();
   });
   mute.addEventListener("click", () => { muted = !muted; applyMute(); });
@@ -263,7 +267,7 @@ function wirePage() {
   const applyTheme = () => { document.documentElement.dataset.theme = theme.value; };
   theme.addEventListener("change", () => { localStorage.setItem(THEME_KEY, theme.value); applyTheme(); });
   applyTheme();
-  addEventListener("pagehide", () => call?.end());
+  addEventListener("pagehide", hangUp); // the browser may keep the page and show it again
   addEventListener("hashchange", () => { // a token or an invite link put into the address of a page that is open
     if (/[#&](token|room)=/.test(location.hash)) location.reload();
   });

@@ -210,6 +210,17 @@ def test_a_change_of_network_keeps_the_session(live: Chromium) -> None:
     live.wait_for("document.getElementById('avatar').videoWidth > 16")
 
 
+def test_a_page_that_was_left_is_idle_when_it_is_shown_again(browser: Chromium, server: ServerProcess) -> None:
+    """Chromium kept it as it was: "Live" over a call that had ended."""
+    page.start(browser, server.url)
+    browser.open(f"{server.url}/clean.html")
+    browser.evaluate("history.back()")
+    page.until_state(browser, "idle")
+    page.click(browser, "start")
+    page.until_state(browser, "live")
+    page.stop(browser)
+
+
 def test_the_page_can_be_used_from_the_keyboard(browser: Chromium, server: ServerProcess) -> None:
     browser.open(server.url)
     browser.wait_for("document.querySelector('#gallery [tabindex=\"0\"]')")
