@@ -6,6 +6,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -100,5 +101,5 @@ def _download(url: str, path: Path) -> None:
                 if time.monotonic() > until:
                     raise InputError(f"{url} took longer than the limit of {URL_TIMEOUT_S:.0f} s")
                 file.write(chunk)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:  # HTTPException: a space in the address, an answer cut off
         raise InputError(f"cannot fetch {url}: {error}") from error

@@ -90,3 +90,9 @@ def test_a_short_key_and_what_is_no_video_are_refused(tmp_path: Path) -> None:
         read_key(tmp_path / "short")
     with pytest.raises(InputError, match="cannot read video"):
         video_marks.detect_in_video(str(tmp_path / "short"), key=b"any key at all, long")
+
+
+def test_an_address_with_a_space_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """http.client's own errors are neither OSError nor ValueError."""
+    assert main(["mark", "detect", "http://127.0.0.1:1/a video.mp4"]) == 2
+    assert "cannot fetch http://127.0.0.1:1/a video.mp4" in capsys.readouterr().err
