@@ -55,7 +55,10 @@ def read_windows(path: Path, max_windows: int = MAX_WINDOWS) -> Iterator[list[ND
             if not container.streams.video:
                 raise InputError(f"{path.name} has no video")
             for frame in container.decode(video=0):
-                window.append(_luma(frame, path))
+                luma = _luma(frame, path)
+                if window and luma.shape != window[0].shape:
+                    window = []  # only frames of one size are averaged
+                window.append(luma)
                 if len(window) == WINDOW_FRAMES:
                     yield window
                     made, window = made + 1, []
