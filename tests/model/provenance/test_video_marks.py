@@ -117,3 +117,11 @@ def test_a_video_whose_size_changes_on_the_way_is_looked_through(tmp_path: Path)
     assert [{frame.shape for frame in window} for window in windows] == [{(192, 192)}]
     (tmp_path / "both.h264").write_bytes(both + _plain_video(tmp_path / "c.h264", 128, 10))
     assert video_marks.detect_in_video(str(tmp_path / "both.h264"), key=b"any key at all, long").payload is None
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg took what stands before it for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    _plain_video(Path("plain.mp4"), 128, 2)
+    Path("plain.mp4").rename("10:30.mp4")
+    assert len(next(video_marks.read_windows(Path("10:30.mp4")))) == 2
