@@ -217,6 +217,7 @@ class FolderWriter:
         self._folder = folder
         self._sound = sound
         self._size = size
+        discard(folder)  # what a rendering that was killed left
         try:
             folder.mkdir(parents=True)
         except OSError as error:
