@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from stream_server import cli
+from stream_server.cluster import processes
 from stream_server.cluster.door import Door
 from stream_server.cluster.gate import Answer, Gate, no_session
 from stream_server.cluster.names import Home, agent_name, node_of_agent
@@ -257,6 +258,25 @@ def test_a_cluster_that_stops_tells_its_replicas(tmp_path: Path) -> None:
         ask_to_stop(tmp_path)
         assert ours.asked_to_stop
     assert living_replicas(tmp_path) == []
+
+
+def test_a_folder_is_not_looked_at_before_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked for the living ones in that moment removed the folder of a replica that was just starting."""
+    flock = processes.fcntl.flock
+    seen = []
+
+    def looked_at_first(file: Any, operation: int) -> None:
+        if operation & processes.fcntl.LOCK_EX:
+            seen.append(living_replicas(tmp_path))
+        flock(file, operation)
+
+    monkeypatch.setattr(processes.fcntl, "flock", looked_at_first)
+    with Processes(ServerConfig(), tmp_path / HERE.replica, ()):
+        assert living_replicas(tmp_path) == [tmp_path / HERE.replica]
+        with pytest.raises(BlockingIOError):
+            Processes(ServerConfig(), tmp_path / HERE.replica, ())
+        assert living_replicas(tmp_path) == [tmp_path / HERE.replica]
+    assert seen == [[], [tmp_path / HERE.replica]]
 
 
 def _runs(pid: int) -> bool:
