@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("ray", reason="Ray is in the extra cluster: pip install 'nerf-lipsync[cluster]'")
 
+from stream_server.cluster.door import Door
+from stream_server.cluster.names import Home
 from stream_server.cluster.settings import ClusterSettings
 from stream_server.config import ServerConfig
 
@@ -43,3 +48,27 @@ def test_a_signal_that_comes_while_the_watch_begins_to_wait_ends_it(monkeypatch:
     thread.join(5)
     assert not thread.is_alive()
     assert ended == [True]
+
+
+def test_an_assistant_that_finds_no_agent_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place on the replica, got from Serve before, was held for as long as the ingress lived."""
+    from stream_server.cluster import view
+
+    class Call:
+        cancelled = False
+
+        async def __anext__(self) -> Home:
+            return Home("0123456789ab", "abcd1234")
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    call = Call()
+    handle = SimpleNamespace(hold=SimpleNamespace(remote=lambda _ingress: call))
+    monkeypatch.setattr(view, "find_agent", lambda _node: None)
+    monkeypatch.setattr(view.RayView, "_handle", lambda *_: handle)
+    seen = view.RayView("ba9876543210", "http://127.0.0.1:1", Door(Path(), "ba9876543210", 1), ServerConfig())
+    answer = asyncio.run(seen.speak(None, {"type": "speak", "id": None, "options": {"avatar": "default"}}))
+    assert isinstance(answer, dict)
+    assert answer["type"] == "problem"
+    assert call.cancelled
