@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.schema import ApplicationStatus
 
@@ -152,7 +152,7 @@ def _announce(config: ServerConfig, agent: Any) -> bool:
         url = str(ray.get(agent.about.remote(), timeout=_END_S)["url"])
         ends = [str(about["url"]) for about in ray.get([one.about.remote() for one in agents], timeout=_END_S)]
         found = ray.get([one.statuses.remote() for one in agents], timeout=_END_S)
-    except GetTimeoutError:
+    except (GetTimeoutError, RayActorError):  # `_serve` starts a dead one again
         return False
     loaded = [s for statuses in found for s in statuses.values() if s["avatar"] is not None]
     if not loaded:

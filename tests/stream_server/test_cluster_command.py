@@ -72,3 +72,18 @@ def test_an_assistant_that_finds_no_agent_gives_its_place_back(monkeypatch: pyte
     assert isinstance(answer, dict)
     assert answer["type"] == "problem"
     assert call.cancelled
+
+
+def test_an_agent_that_dies_while_the_cluster_gets_ready_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started again; the command ended the whole cluster with a traceback."""
+    from ray.exceptions import RayActorError
+
+    from stream_server.cluster import run
+
+    def died(*_: object, **__: object) -> None:
+        raise RayActorError
+
+    agent = SimpleNamespace(about=SimpleNamespace(remote=lambda: None))
+    monkeypatch.setattr(run, "_agents", list)
+    monkeypatch.setattr(run.ray, "get", died)
+    assert not run._announce(ServerConfig(), agent)
