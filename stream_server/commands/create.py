@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -78,6 +79,7 @@ def create(
         consent_file, consent_person, consent_by, consent_date, consent_statement, consent_scope, consent_expires
     )
     _refuse_existing(out, overwrite)
+    _refuse_within(out, [*videos, *(path for path in (work, consent_file) if path is not None)])
     _require(device, face_network)
     torch.set_num_threads(threads)
     folder = work or out.with_name(out.name + ".work")
@@ -108,6 +110,15 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
         raise InputError(f"{out} exists; give another --out, or --overwrite to replace it")
     if out.exists() and not (out / "avatar.json").is_file():
         raise InputError(f"{out} is no avatar (it has no avatar.json) and is not replaced; give another --out")
+
+
+def _refuse_within(out: Path, needed: Sequence[Path]) -> None:
+    """What lies in the folder that is replaced would go with it."""
+    from model.errors import InputError
+
+    for path in needed:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise InputError(f"{path} would be deleted with the folder that --out {out} replaces; give another --out")
 
 
 def _require(device: DeviceName, face_network: Path | None) -> None:
