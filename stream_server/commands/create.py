@@ -137,11 +137,16 @@ def _put(partial: Path, out: Path) -> None:
     """Move the finished folder to `out` by renaming; an older avatar goes only when the new one is there."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
-        new = Path(beside) / "new"
+        new, old = Path(beside) / "new", Path(beside) / "old"
         shutil.move(partial, new)  # a copy where the work folder is on another disk
-        if out.exists():
-            out.rename(Path(beside) / "old")
-        new.rename(out)
+        try:
+            if out.exists():
+                out.rename(old)
+            new.rename(out)
+        except BaseException:  # Ctrl-C as well: what lies in `beside` is deleted
+            if old.exists() and not out.exists():
+                old.rename(out)
+            raise
 
 
 def _prepared(

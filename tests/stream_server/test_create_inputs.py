@@ -291,6 +291,27 @@ def test_a_full_disk_keeps_the_avatar_that_was_there(
     assert (full_disk / "avatar.json").read_text() == "the old one"
 
 
+def test_an_avatar_that_cannot_be_put_in_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one had been moved aside, and was deleted with the new one."""
+    partial, out = tmp_path / "partial", tmp_path / "me"
+    for folder, text in ((partial, "the new one"), (out, "the old one")):
+        folder.mkdir()
+        (folder / "avatar.json").write_text(text)
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        create._put(partial, out)
+    assert (out / "avatar.json").read_text() == "the old one"
+
+
 def test_a_disk_that_fills_up_while_the_field_is_written(
     tmp_path: Path, consent: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
