@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from model.avatar import read_avatar_config
 from model.errors import ModelError
 from stream_server.config import ServerConfig
 from stream_server.engine.loading import load
+from stream_server.errors import VoiceError
+from stream_server.voices.choice import VoiceSettings, choose_voice
 from tests.stream_server.fake_pipeline import FakePipeline
 from tests.stream_server.server_process import FAKE
 
@@ -27,3 +30,17 @@ def test_a_broken_avatar_is_named_without_its_place(
     assert "cannot read broken/avatar.json: " in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
     assert str(tmp_path / "broken" / "avatar.json") in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"audio": {}}'])
+def test_a_broken_piper_voice_is_named_without_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, content: str | None
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    model = tmp_path / "amy.onnx"
+    if content is not None:
+        model.with_name("amy.onnx.json").write_text(content)
+    with caplog.at_level(logging.WARNING), pytest.raises(VoiceError, match="piper voice") as caught:
+        choose_voice(VoiceSettings(piper_model=str(model)), "piper")
+    assert str(tmp_path) not in str(caught.value)
+    assert str(model) in caplog.text
