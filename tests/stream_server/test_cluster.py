@@ -279,6 +279,33 @@ def test_a_folder_is_not_looked_at_before_it_is_held(tmp_path: Path, monkeypatch
     assert seen == [[], [tmp_path / HERE.replica]]
 
 
+def test_who_hangs_up_while_the_line_is_made_leaves_none_open(tmp_path: Path) -> None:
+    """The worker was asked all the same: a session without anybody, whose line nobody could end any more."""
+
+    async def run() -> None:
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.read())
+            writer.close()
+            await writer.wait_closed()
+            ended.set()
+
+        asked: list[bytes] = []
+        ended = asyncio.Event()
+        async with await asyncio.start_unix_server(silent, os.fspath(tmp_path / HERE.replica / "worker-0.sock")):
+            door = Door(tmp_path, NODE, workers=1)
+            line = door.listen("line", HERE, {"type": "speak"})
+            first = asyncio.ensure_future(anext(line, None))
+            await asyncio.sleep(0)  # it has begun to connect
+            door.hang_up("line")
+            async with asyncio.timeout(5):
+                assert await first is None
+                await ended.wait()
+        assert asked == [b""]
+
+    with Processes(ServerConfig(), tmp_path / HERE.replica, ()):
+        asyncio.run(run())
+
+
 def _runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
