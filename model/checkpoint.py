@@ -135,7 +135,7 @@ def load_checkpoint(path: Path, *, kind: str, config_cls: type[T]) -> Checkpoint
 
 def read_checkpoint_info(path: Path) -> CheckpointInfo:
     """Read the header only; raises as `load_checkpoint` does."""
-    files = (path,) if path.is_file() else _find_shards(path)
+    files = (path,) if path.is_file() else _whole_shards(path)
     if not files:
         raise CheckpointError(path, "no such checkpoint")
     headers = [_read_header(file) for file in files]
@@ -218,3 +218,15 @@ def _find_shards(path: Path) -> tuple[Path, ...]:
     if not path.parent.is_dir():
         return ()
     return tuple(sorted(file for file in path.parent.iterdir() if pattern.fullmatch(file.name)))
+
+
+def _whole_shards(path: Path) -> tuple[Path, ...]:
+    """The shards to read: where a save was killed there are two sets, and the newer of those that are whole counts."""
+    found = _find_shards(path)
+    by_count: dict[int, list[Path]] = {}
+    for file in found:
+        by_count.setdefault(int(file.stem.rpartition("-of-")[2]), []).append(file)
+    whole = [files for count, files in by_count.items() if len(files) == count]
+    if len(by_count) < 2 or not whole:
+        return found
+    return tuple(max(whole, key=lambda files: max(file.stat().st_mtime_ns for file in files)))

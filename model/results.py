@@ -9,6 +9,7 @@ names nor paths of the machine are recorded.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -105,14 +106,23 @@ def new_results(figures: Mapping[str, Figure], *, command: str, data: str, detai
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write a results file, whole or not at all; a long one without indentation and without what is absent."""
+    """Write a results file, whole or not at all; a long one without indentation and without what is absent.
+
+    Raises:
+        ResultsError: It cannot be written.
+    """
     text = results.model_dump_json(indent=2)
     if len(text) > _LONG_FILE:
         text = results.model_dump_json(exclude_none=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ResultsError(f"cannot write results {path}: {error.strerror}; give another file") from error
 
 
 def read_results(path: Path) -> Results:

@@ -160,7 +160,8 @@ class FileWriter:
         self._sent = 0
         self._kind = kind
         try:
-            self._container: Any = av.open(str(path), "w", options=options or {})
+            whole = str(path.absolute())  # else what stands before a colon is a protocol
+            self._container: Any = av.open(whole, "w", options=options or {})
         except av.FFmpegError as error:
             raise InputError(f"cannot write {path.parent}: {error}") from error
         self._container.metadata["comment"] = SYNTHETIC_NOTE
@@ -216,6 +217,7 @@ class FolderWriter:
         self._folder = folder
         self._sound = sound
         self._size = size
+        discard(folder)  # what a rendering that was killed left
         try:
             folder.mkdir(parents=True)
         except OSError as error:

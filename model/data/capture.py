@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -194,9 +196,9 @@ def load_motion(path: Path) -> NDArray[np.float32]:
         DataError: The file is missing or holds no such array.
     """
     try:
-        with np.load(path) as data:
+        with path.open("rb") as file, np.load(file) as data:
             motion = data["m"]
-    except OSError as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"cannot read motion file {path}: {error}") from error
     except KeyError as error:
         raise DataError(f"{path} holds no array 'm'") from error

@@ -91,7 +91,8 @@ def on_grid(pictures: Iterator[tuple[float, VideoFrame]], log: DecodeLog, max_fr
                 yield held[1]
                 k += 1
         held = time_s, frame
-        if k >= max_frames or log.decoded > max_frames * MAX_SOURCE_FPS // FPS:
+        goes_on = k >= max_frames and round(log.shown_s * FPS) > max_frames  # with this picture's own time
+        if goes_on or log.decoded > max_frames * MAX_SOURCE_FPS // FPS:
             log.is_cut = True
             return
     total = round(log.shown_s * FPS)

@@ -8,6 +8,8 @@ motion space's (x to the subject's left, y up, z out).
 from __future__ import annotations
 
 import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,20 +39,23 @@ class IctHead:
 
         Raises:
             ModelError: There is no such file or folder.
-            DataError: A file of the folder is missing or damaged.
+            DataError: A file of the folder is missing or damaged, or the npz is.
         """
         if path.is_dir():
             return _read_folder(path / "FaceXModel" if (path / "FaceXModel").is_dir() else path)
         if not path.is_file():
             raise ModelError(f"ICT-FaceKit arrays not found: {path}")
-        with np.load(path) as data:
-            return cls(
-                data["neutral"].astype(np.float32),
-                data["expr"].astype(np.float32),
-                tuple(str(n) for n in data["expr_names"]),
-                data["ident"].astype(np.float32),
-                data["tri"].astype(np.int32),
-            )
+        try:
+            with path.open("rb") as file, np.load(file) as data:
+                return cls(
+                    data["neutral"].astype(np.float32),
+                    data["expr"].astype(np.float32),
+                    tuple(str(n) for n in data["expr_names"]),
+                    data["ident"].astype(np.float32),
+                    data["tri"].astype(np.int32),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{path} is not an npz of ICT-FaceKit's arrays ({error}); give its checkout") from error
 
     def subset(self, vertices: NDArray[np.int64]) -> IctHead:
         """The same head with only these vertices and no triangles (fast sums over many frames)."""

@@ -17,9 +17,12 @@ _WAYS_OUT = "or give --instance-id, or --no-invisible-mark"
 
 
 def state_folder(environ: Mapping[str, str], home: Path) -> Path:
-    """Where this program keeps what it has to remember: $XDG_STATE_HOME/nerf-lipsync, or below ~/.local/state."""
-    base = environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base else home / ".local" / "state") / "nerf-lipsync"
+    """Where this program keeps what it has to remember: $XDG_STATE_HOME/nerf-lipsync, or below ~/.local/state.
+
+    A relative $XDG_STATE_HOME is ignored, as its specification asks: each working folder would have its own number.
+    """
+    base = Path(environ.get("XDG_STATE_HOME", ""))
+    return (base if base.is_absolute() else home / ".local" / "state") / "nerf-lipsync"
 
 
 def installation_id(folder: Path) -> int:

@@ -6,6 +6,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,11 +51,14 @@ def read_windows(path: Path, max_windows: int = MAX_WINDOWS) -> Iterator[list[ND
     window: list[NDArray[np.uint8]] = []
     made = 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute())) as container:  # else what stands before a colon is a protocol
             if not container.streams.video:
                 raise InputError(f"{path.name} has no video")
             for frame in container.decode(video=0):
-                window.append(_luma(frame, path))
+                luma = _luma(frame, path)
+                if window and luma.shape != window[0].shape:
+                    window = []  # only frames of one size are averaged
+                window.append(luma)
                 if len(window) == WINDOW_FRAMES:
                     yield window
                     made, window = made + 1, []
@@ -100,5 +104,5 @@ def _download(url: str, path: Path) -> None:
                 if time.monotonic() > until:
                     raise InputError(f"{url} took longer than the limit of {URL_TIMEOUT_S:.0f} s")
                 file.write(chunk)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:  # HTTPException: a space in the address, an answer cut off
         raise InputError(f"cannot fetch {url}: {error}") from error

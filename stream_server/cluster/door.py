@@ -25,7 +25,7 @@ class Door:
         self._folder = folder
         self._node = node
         self._workers = workers
-        self._lines: dict[str, asyncio.StreamWriter] = {}
+        self._lines: dict[str, asyncio.StreamWriter | None] = {}  # None: it is being made
 
     def client(self, home: Home) -> WorkerClient | None:
         """A worker's control socket; None: its replica is gone."""
@@ -58,20 +58,25 @@ class Door:
         if client is None:
             yield no_session(str(request.get("id", ""))), b""
             return
+        writer = None
+        self._lines[line] = None
         try:
-            reader, writer = await client.connect()
-        except (OSError, TimeoutError):
-            yield away(), b""
-            return
-        self._lines[line] = writer
-        try:
+            try:
+                reader, writer = await client.connect()
+            except (OSError, TimeoutError):
+                yield away(), b""
+                return
+            if line not in self._lines:  # hung up meanwhile
+                return
+            self._lines[line] = writer
             writer.write(protocol.pack(dict(request)))
             with contextlib.suppress(EngineLostError, ProtocolError, ConnectionError):
                 while True:
                     yield await protocol.read_message(reader)
         finally:
-            del self._lines[line]
-            writer.close()
+            self._lines.pop(line, None)
+            if writer is not None:
+                writer.close()
 
     def push(self, line: str, body: Mapping[str, Any], blob: bytes) -> None:
         """A message inward; passed over if the line has ended."""
@@ -81,6 +86,6 @@ class Door:
 
     def hang_up(self, line: str) -> None:
         """End a line; idempotent."""
-        writer = self._lines.get(line)
+        writer = self._lines.pop(line, None)
         if writer is not None:
             writer.close()

@@ -7,6 +7,7 @@ replica's process ends, however it ends: a folder without a holder is a replica 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from stream_server.cluster.names import NODE_DIGITS, REPLICA_DIGITS
 from stream_server.config import ServerConfig
@@ -75,6 +76,26 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
+def _hold(lock: Path) -> TextIO:
+    """The lock, held before it has its name: nobody finds one without a holder, and takes the folder for left behind.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    unnamed = lock.with_name(f".{lock.name}.{os.getpid()}")
+    file = unnamed.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_held(lock):
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process holds it", os.fspath(lock))
+        unnamed.rename(lock)
+    except BaseException:
+        file.close()
+        unnamed.unlink(missing_ok=True)
+        raise
+    return file
+
+
 class Processes:
     """Children in a thread that lives as long as they: the system ends them with it, and it ends with the actor."""
 
@@ -85,8 +106,7 @@ class Processes:
         self._ready = threading.Event()
         self.exit_code: int | None = None
         folder.mkdir(mode=0o700, exist_ok=True)
-        self._lock = (folder / _LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock = _hold(folder / _LOCK)
         self._supervisor = Supervisor(config, listener, folder, roles=roles)
         self._thread = threading.Thread(target=self._watch, name="processes", daemon=True)
         self._thread.start()

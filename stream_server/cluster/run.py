@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
+import time
+from types import FrameType
 from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.schema import ApplicationStatus
 
@@ -41,6 +42,21 @@ _END_S = 20.0
 _FAILED = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
 
 
+class _Stop:
+    """Whether a signal came. No `threading.Event`: the code that is interrupted may hold its lock."""
+
+    def __init__(self) -> None:
+        self._signalled = False
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signalled = True
+
+    def wait(self, timeout_s: float) -> bool:
+        if not self._signalled:
+            time.sleep(timeout_s)
+        return self._signalled
+
+
 def run_cluster(config: ServerConfig, settings: ClusterSettings) -> int:
     """Serve until Ctrl-C or SIGTERM; the exit code.
 
@@ -65,8 +81,8 @@ def run_cluster(config: ServerConfig, settings: ClusterSettings) -> int:
             f"no Ray cluster answers at {settings.address!r} ({' '.join(str(error).split())[:200]}); start one with "
             "`ray start --head`, and `ray start --address HOST:6379` on each further node"
         ) from error
-    stop = threading.Event()
-    previous = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
+    stop = _Stop()
+    previous = {n: signal.signal(n, stop.on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         return _serve(config, settings, stop)
     finally:
@@ -105,7 +121,7 @@ def deployment(config: ServerConfig, settings: ClusterSettings) -> Any:
     )
 
 
-def _serve(config: ServerConfig, settings: ClusterSettings, stop: threading.Event) -> int:
+def _serve(config: ServerConfig, settings: ClusterSettings, stop: _Stop) -> int:
     text = config.to_json()
     _end_agents_of_other_settings(text)
     serve.start(proxy_location="Disabled")  # each node's front is its own HTTP server: see docs/scaling.md
@@ -136,7 +152,7 @@ def _announce(config: ServerConfig, agent: Any) -> bool:
         url = str(ray.get(agent.about.remote(), timeout=_END_S)["url"])
         ends = [str(about["url"]) for about in ray.get([one.about.remote() for one in agents], timeout=_END_S)]
         found = ray.get([one.statuses.remote() for one in agents], timeout=_END_S)
-    except GetTimeoutError:
+    except (GetTimeoutError, RayActorError):  # `_serve` starts a dead one again
         return False
     loaded = [s for statuses in found for s in statuses.values() if s["avatar"] is not None]
     if not loaded:

@@ -106,7 +106,12 @@ class RayView:
                 return away("no avatar worker took the call in time")
         assert home is not None
         agent = await asyncio.to_thread(find_agent, home.node)
-        return no_session(str(request.get("id", ""))) if agent is None else _Line(agent, home, request, call)
+        if agent is not None:
+            return _Line(agent, home, request, call)
+        if call is None:
+            return no_session(str(request["id"]))
+        call.cancel()  # or its place is held for as long as this node lives
+        return away()
 
     def _handle(self, options: Mapping[str, Any]) -> Any:
         """With another avatar than the first, which all replicas have, it is said: see `router`."""

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -78,6 +79,7 @@ def create(
         consent_file, consent_person, consent_by, consent_date, consent_statement, consent_scope, consent_expires
     )
     _refuse_existing(out, overwrite)
+    _refuse_within(out, [*videos, *(path for path in (work, consent_file) if path is not None)])
     _require(device, face_network)
     torch.set_num_threads(threads)
     folder = work or out.with_name(out.name + ".work")
@@ -110,6 +112,15 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
         raise InputError(f"{out} is no avatar (it has no avatar.json) and is not replaced; give another --out")
 
 
+def _refuse_within(out: Path, needed: Sequence[Path]) -> None:
+    """What lies in the folder that is replaced would go with it."""
+    from model.errors import InputError
+
+    for path in needed:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise InputError(f"{path} would be deleted with the folder that --out {out} replaces; give another --out")
+
+
 def _require(device: DeviceName, face_network: Path | None) -> None:
     """Raises ConfigError or InputError, before anything is read, when a GPU or a file that was asked for is missing."""
     if device == "cuda":
@@ -126,11 +137,16 @@ def _put(partial: Path, out: Path) -> None:
     """Move the finished folder to `out` by renaming; an older avatar goes only when the new one is there."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
-        new = Path(beside) / "new"
+        new, old = Path(beside) / "new", Path(beside) / "old"
         shutil.move(partial, new)  # a copy where the work folder is on another disk
-        if out.exists():
-            out.rename(Path(beside) / "old")
-        new.rename(out)
+        try:
+            if out.exists():
+                out.rename(old)
+            new.rename(out)
+        except BaseException:  # Ctrl-C as well: what lies in `beside` is deleted
+            if old.exists() and not out.exists():
+                old.rename(out)
+            raise
 
 
 def _prepared(

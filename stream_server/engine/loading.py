@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from stream_server.engine.controls import ControlsMaker
 from stream_server.errors import NotFoundError
 
 __all__ = ["HopOutputLike", "Loaded", "PipelineLike", "describe", "load", "step_in_parts"]
+
+log = logging.getLogger(__name__)
 
 NUM_ARKIT = 52
 _CPU_MOST_HOPS, _GPU_MOST_HOPS = 8, 32
@@ -116,13 +119,24 @@ def load(config: ServerConfig) -> Loaded:
         if avatar_id not in catalogue.avatars:
             known = ", ".join(sorted(catalogue.avatars))
             raise NotFoundError(f"there is no avatar {avatar_id[:40]!r}; there is {known}")
-        return pipeline.load_shown(catalogue.avatars[avatar_id])
+        return _load_shown(pipeline, avatar_id, catalogue.avatars[avatar_id])
 
     shelf = AvatarShelf(catalogue.first, pipeline.shown, load_avatar, limit_bytes=config.avatar_memory_mb << 20)
     held_fps = held_fps or pipeline.spec.hop_frames * 1000.0 / step_ms
     wait_s = _GPU_BATCH_WAIT_S if config.device != "cpu" and torch.cuda.is_available() else 0.0
     most_hops = _GPU_MOST_HOPS if config.device == "cuda" else _CPU_MOST_HOPS
     return Loaded(pipeline, shelf, make_controls, held_fps, step_ms, wait_s, most_hops)
+
+
+def _load_shown(pipeline: PipelineLike, avatar_id: str, folder: Path) -> Any:
+    """An avatar; the error if it cannot be had goes to callers, who need not know where it lies."""
+    from model.errors import ModelError
+
+    try:
+        return pipeline.load_shown(folder)
+    except ModelError as error:
+        log.warning("avatar %r: %s", avatar_id, error)
+        raise ModelError(str(error).replace(str(folder), avatar_id)) from error
 
 
 def describe(loaded: Loaded) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from stream_server.voices.service import ServiceVoice
 from stream_server.voices.voice import Voice
 
 __all__ = ["VoiceSettings", "choose_voice", "list_voices"]
+
+log = logging.getLogger(__name__)
 
 _ESPEAK_NAME = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,10})*(\+[a-z0-9]{1,10})?")
 _DEFAULT_ESPEAK = "en-us"
@@ -79,5 +82,7 @@ def _piper(model: str) -> Voice:
     try:
         rate_hz = int(json.loads(config.read_text())["audio"]["sample_rate"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VoiceError(f"cannot read the sample rate of the piper voice from {config}: {error}") from error
+        log.warning("cannot read the sample rate of the piper voice from %s: %s", config, error)
+        told = "the piper voice cannot be used: its JSON has no sample rate; the server's log says more"
+        raise VoiceError(told) from error  # callers need not know where it lies
     return ProgramVoice(["piper", "--model", model, "--output-raw"], rate_hz=rate_hz)

@@ -157,3 +157,35 @@ def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(CheckpointVersionError, match="version 99, this program reads up to 2"):
         load_checkpoint(file, kind="net", config_cls=type(None))
     assert load_file(file)["scalar"] == 3.5
+
+
+@pytest.mark.parametrize("moved", [1, 3, 5, 6])
+def test_a_save_that_is_killed_between_its_moves_leaves_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    """Parts of both lay there, or all of both, and neither could be read any more."""
+
+    class Killed(BaseException):
+        pass
+
+    calls = 0
+
+    def replace(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > moved:
+            raise Killed
+        source.rename(target)
+
+    def unlink(*_: object, **__: object) -> None:
+        raise Killed
+
+    file = tmp_path / "net.safetensors"
+    old, new = ({f"t{i}": torch.full((100,), value) for i in range(6)} for value in (1.0, 2.0))
+    save_checkpoint(file, old, kind="net", config=None, shard_limit_bytes=900)
+    monkeypatch.setattr(checkpoint_module.os, "replace", replace)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(Killed):
+        save_checkpoint(file, new, kind="net", config=None, shard_limit_bytes=400)
+    found = load_checkpoint(file, kind="net", config_cls=type(None)).tensors
+    assert {float(value[0]) for value in found.values()} == {2.0 if moved == 6 else 1.0}

@@ -16,6 +16,7 @@ from model.motion.space import MOTION_SIZE
 from model.radiance.camera import HeadPose
 from model.radiance.compositor import Background
 from model.radiance.serving import AvatarRenderer
+from model.video_writing import FolderWriter, partial_path
 from stream_server.cli import main
 
 pytestmark = pytest.mark.usefixtures("weights_once")
@@ -157,3 +158,13 @@ def test_a_background_file_that_is_no_picture_is_named(
     (tmp_path / "notes.png").write_text("not a picture")
     assert render(silence, tmp_path / "o.mp4", "--background", str(tmp_path / "notes.png")) == 2
     assert "background notes cannot be read" in capsys.readouterr().err
+
+
+def test_pictures_of_a_rendering_that_was_killed_are_not_in_the_way(tmp_path: Path) -> None:
+    """The next one was refused ("cannot make the folder"), and would have kept them beside its own."""
+    folder = partial_path(tmp_path / "frames", transparent=True)
+    folder.mkdir()
+    (folder / "000042.png").write_bytes(b"of the one that was killed")
+    with FolderWriter(folder, 64, np.zeros(1920, np.float32)) as writer:
+        writer.write(np.full((96, 64), 128, np.uint8))
+    assert sorted(file.name for file in folder.iterdir()) == ["000000.png", "README.txt", "sound.wav"]

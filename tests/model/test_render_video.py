@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from model.motion.space import load_motion_space
+from model.video_writing import MP4, FileWriter
 from stream_server.cli import main
 from tests.support.made_speech import made_speech
 
@@ -244,3 +245,11 @@ def test_marks_that_contradict_each_other_are_refused(tmp_path: Path, capsys: py
     assert "both --sign-cert and --sign-key" in capsys.readouterr().err
     assert render(audio, tmp_path / "o.mp4", "--instance-id", "16777216") == 2
     assert "0..16777215" in capsys.readouterr().err
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg took what stands before it for a protocol, and said that there is none of that name."""
+    monkeypatch.chdir(tmp_path)
+    with FileWriter(Path("take:1.mp4"), 128, np.zeros(1920, np.float32), MP4) as writer:
+        writer.write(np.full((192, 128), 128, np.uint8))
+    assert Path("take:1.mp4").stat().st_size

@@ -77,6 +77,13 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
         read_results(tmp_path / "r.json")
 
 
+def test_what_cannot_be_written_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "r.json").mkdir()
+    with pytest.raises(ResultsError, match=r"cannot write results .*r\.json: Is a directory"):
+        write_results(tmp_path / "r.json", new_results({}, command="bench", data="none"))
+    assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
+
+
 def test_the_machine_is_described_but_not_named() -> None:
     described = {**hardware_info(), **versions_info()}
     assert int(described["cores"]) >= 1

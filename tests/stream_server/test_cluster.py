@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from stream_server import cli
+from stream_server.cluster import processes
 from stream_server.cluster.door import Door
 from stream_server.cluster.gate import Answer, Gate, no_session
 from stream_server.cluster.names import Home, agent_name, node_of_agent
@@ -257,6 +258,52 @@ def test_a_cluster_that_stops_tells_its_replicas(tmp_path: Path) -> None:
         ask_to_stop(tmp_path)
         assert ours.asked_to_stop
     assert living_replicas(tmp_path) == []
+
+
+def test_a_folder_is_not_looked_at_before_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked for the living ones in that moment removed the folder of a replica that was just starting."""
+    flock = processes.fcntl.flock
+    seen = []
+
+    def looked_at_first(file: Any, operation: int) -> None:
+        if operation & processes.fcntl.LOCK_EX:
+            seen.append(living_replicas(tmp_path))
+        flock(file, operation)
+
+    monkeypatch.setattr(processes.fcntl, "flock", looked_at_first)
+    with Processes(ServerConfig(), tmp_path / HERE.replica, ()):
+        assert living_replicas(tmp_path) == [tmp_path / HERE.replica]
+        with pytest.raises(BlockingIOError):
+            Processes(ServerConfig(), tmp_path / HERE.replica, ())
+        assert living_replicas(tmp_path) == [tmp_path / HERE.replica]
+    assert seen == [[], [tmp_path / HERE.replica]]
+
+
+def test_who_hangs_up_while_the_line_is_made_leaves_none_open(tmp_path: Path) -> None:
+    """The worker was asked all the same: a session without anybody, whose line nobody could end any more."""
+
+    async def run() -> None:
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.read())
+            writer.close()
+            await writer.wait_closed()
+            ended.set()
+
+        asked: list[bytes] = []
+        ended = asyncio.Event()
+        async with await asyncio.start_unix_server(silent, os.fspath(tmp_path / HERE.replica / "worker-0.sock")):
+            door = Door(tmp_path, NODE, workers=1)
+            line = door.listen("line", HERE, {"type": "speak"})
+            first = asyncio.ensure_future(anext(line, None))
+            await asyncio.sleep(0)  # it has begun to connect
+            door.hang_up("line")
+            async with asyncio.timeout(5):
+                assert await first is None
+                await ended.wait()
+        assert asked == [b""]
+
+    with Processes(ServerConfig(), tmp_path / HERE.replica, ()):
+        asyncio.run(run())
 
 
 def _runs(pid: int) -> bool:

@@ -225,6 +225,37 @@ def test_the_current_folder_is_no_place_for_an_avatar(
     assert [p.name for p in (tmp_path / "here").iterdir()] == ["avatar.json"]
 
 
+@pytest.mark.parametrize(
+    ("video", "more"),
+    [("me/film.mp4", ["--overwrite"]), ("me", ["--overwrite"]), ("film.mp4", ["--work", "me/work", "--overwrite"])],
+)
+def test_what_lies_in_the_avatars_folder_is_not_replaced_with_it(
+    tmp_path: Path,
+    consent: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    video: str,
+    more: list[str],
+) -> None:
+    """Videos beside the avatar.json were deleted with the old avatar, and what is resumed likewise."""
+
+    def train(prepared: Path, partial: Path, *_: object) -> None:
+        partial.mkdir(parents=True)
+        (partial / "avatar.json").write_text("{}")
+
+    monkeypatch.setattr(create, "_prepared", lambda *_: tmp_path)
+    monkeypatch.setattr(create, "_held_out", lambda *_: ())
+    monkeypatch.setattr(create, "_train", train)
+    monkeypatch.setattr(create, "_report", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    for name in ("me/film.mp4", "film.mp4", "me/avatar.json"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("the old one")
+    assert main(["create", video, "--out", "me", *consent, *more]) == EXIT_BAD_INPUT
+    assert "would be deleted with the folder that --out me replaces" in capsys.readouterr().err
+    assert Path("me/film.mp4").read_text() == "the old one"
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Everything up to the last copy works; that one ends in the middle, as on a full disk."""
@@ -284,6 +315,27 @@ def test_a_full_disk_keeps_the_avatar_that_was_there(
     assert main(["create", "a.mp4", "--out", str(full_disk), "--overwrite", *consent]) == EXIT_BAD_INPUT
     assert "No space left" in capsys.readouterr().err
     assert (full_disk / "avatar.json").read_text() == "the old one"
+
+
+def test_an_avatar_that_cannot_be_put_in_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one had been moved aside, and was deleted with the new one."""
+    partial, out = tmp_path / "partial", tmp_path / "me"
+    for folder, text in ((partial, "the new one"), (out, "the old one")):
+        folder.mkdir()
+        (folder / "avatar.json").write_text(text)
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        create._put(partial, out)
+    assert (out / "avatar.json").read_text() == "the old one"
 
 
 def test_a_disk_that_fills_up_while_the_field_is_written(

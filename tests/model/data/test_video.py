@@ -169,6 +169,16 @@ def test_a_long_clip_is_cut(tmp_path: Path) -> None:
     assert shown(clip) == list(range(50))
 
 
+@pytest.mark.parametrize("fps", [25, 30, 50, 60])
+def test_a_clip_just_as_long_as_is_taken_is_not_cut(tmp_path: Path, fps: int) -> None:
+    """It was said to be cut, and neither its sound nor its declared length was looked at."""
+    path = write_video(tmp_path / "clip.mp4", even_times(2 * fps, fps))
+    clip = read_video(path, ReadSettings(need_audio=False, max_seconds=2.0))
+    assert clip.frame_count == 50
+    assert [note for note in clip.notes if note.startswith(Note.CUT_SHORT)] == []
+    assert clip.info.frames == 2 * fps
+
+
 def test_damage_in_the_middle_is_concealed_and_counted(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", even_times(75, 25), picture=Picture(width=160, height=120), sound=Sound())
     whole = path.read_bytes()

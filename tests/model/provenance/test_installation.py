@@ -40,3 +40,4 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_the_folder_follows_the_environment(tmp_path: Path) -> None:
     assert state_folder({}, Path("/home/x")) == Path("/home/x/.local/state/nerf-lipsync")
     assert state_folder({"XDG_STATE_HOME": str(tmp_path)}, Path("/home/x")) == tmp_path / "nerf-lipsync"
+    assert state_folder({"XDG_STATE_HOME": "state"}, Path("/home/x")) == Path("/home/x/.local/state/nerf-lipsync")

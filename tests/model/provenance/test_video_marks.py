@@ -90,3 +90,38 @@ def test_a_short_key_and_what_is_no_video_are_refused(tmp_path: Path) -> None:
         read_key(tmp_path / "short")
     with pytest.raises(InputError, match="cannot read video"):
         video_marks.detect_in_video(str(tmp_path / "short"), key=b"any key at all, long")
+
+
+def test_an_address_with_a_space_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """http.client's own errors are neither OSError nor ValueError."""
+    assert main(["mark", "detect", "http://127.0.0.1:1/a video.mp4"]) == 2
+    assert "cannot fetch http://127.0.0.1:1/a video.mp4" in capsys.readouterr().err
+
+
+def _plain_video(path: Path, size: int, frames: int) -> bytes:
+    with av.open(str(path.absolute()), "w", format="h264" if path.suffix == ".h264" else "mp4") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
+        for _ in range(frames):
+            grey = np.full((size * 3 // 2, size), 128, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="yuv420p")))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def test_a_video_whose_size_changes_on_the_way_is_looked_through(tmp_path: Path) -> None:
+    """As recordings of calls do: a window of unlike frames could not be averaged."""
+    both = _plain_video(tmp_path / "a.h264", 128, 10) + _plain_video(tmp_path / "b.h264", 192, 30)
+    (tmp_path / "both.h264").write_bytes(both)
+    windows = list(video_marks.read_windows(tmp_path / "both.h264"))
+    assert [{frame.shape for frame in window} for window in windows] == [{(192, 192)}]
+    (tmp_path / "both.h264").write_bytes(both + _plain_video(tmp_path / "c.h264", 128, 10))
+    assert video_marks.detect_in_video(str(tmp_path / "both.h264"), key=b"any key at all, long").payload is None
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg took what stands before it for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    _plain_video(Path("plain.mp4"), 128, 2)
+    Path("plain.mp4").rename("10:30.mp4")
+    assert len(next(video_marks.read_windows(Path("10:30.mp4")))) == 2
