@@ -29,7 +29,9 @@ def render(
     size: Annotated[int, typer.Option(min=64, max=512, help="picture size in pixels, even")] = 256,
     heads: Annotated[
         Literal["auto", "direct", "network"],
-        typer.Option(help="at 512: the field itself, or 256 px enlarged by a network (auto, without a GPU)"),
+        typer.Option(
+            help="at 512: the field itself, or 256 px enlarged by a network (auto, on processors without AVX2)"
+        ),
     ] = "auto",
     yaw: Annotated[float, typer.Option(min=-30, max=30, help="turns the head, degrees; > 0 to its left")] = 0.0,
     pitch: Annotated[float, typer.Option(min=-20, max=20, help="nods the head, degrees; > 0 down")] = 0.0,
@@ -142,6 +144,7 @@ def mark_instance(given: int | None, no_mark: bool) -> int | None:
 
 def _upscaled(heads: str, size: int) -> bool:
     """Whether heads are rendered at half the size and enlarged."""
+    from kernels.native import cpu_info
     from model.errors import InputError
     from model.speech.encoder_graph import best_device
 
@@ -149,7 +152,8 @@ def _upscaled(heads: str, size: int) -> bool:
         raise InputError(
             f"--heads network makes {UPSCALED_PX} px, got --size {size}; leave it out or ask for that size"
         )
-    return heads == "network" or (heads == "auto" and size == UPSCALED_PX and str(best_device()) == "cpu")
+    slow = str(best_device()) == "cpu" and cpu_info().best in ("portable", "reference")
+    return heads == "network" or (heads == "auto" and size == UPSCALED_PX and slow)
 
 
 def _backdrop(background: str, blurred: bool, transparent: bool) -> Backdrop | Transparent | None:
