@@ -202,10 +202,10 @@ def test_wrong_head_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(HeadFileError, match="not found"):
         load_head(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz", neutral=np.zeros((4, 3)))
-    with pytest.raises(HeadFileError, match="not an ICT-FaceKit npz"):
+    with pytest.raises(HeadFileError, match="not an npz of ICT-FaceKit's arrays"):
         load_head(tmp_path / "other.npz")
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(HeadFileError, match="not an ICT-FaceKit npz"):
+    with pytest.raises(HeadFileError, match="not an npz of ICT-FaceKit's arrays"):
         load_head(tmp_path / "text.npz")
     arrays = {"expr": np.zeros((1, 4, 3)), "expr_names": np.array(["jawOpen"]), "ident": np.zeros((2, 4, 3))}
     np.savez(tmp_path / "small.npz", neutral=np.zeros((4, 3)), tri=np.zeros((1, 3)), **arrays)
