@@ -47,7 +47,7 @@ CHECKPOINT_KIND = "avatar-training"
 STATE_FILE = "state.safetensors"
 SEED_STRIDE = 1_000_003
 SMOOTHNESS_EVERY = 8
-TORSO_EPS = 1e-7  # above the gradients of pixels that the head hides: Adam would make full steps of them
+TORSO_EPS, TORSO_EPS_OUTLINE = 1e-12, 1e-7  # the second above the gradients of what the head hides
 
 
 class AvatarTraining:
@@ -294,6 +294,7 @@ class AvatarTraining:
 
     def _optimiser(self) -> torch.optim.Optimizer:
         config, network = self.config, []
+        torso_eps = TORSO_EPS_OUTLINE if config.fit_outline else TORSO_EPS
         for name, parameter in self.field.named_parameters():
             if name not in ("planes", "warp_basis", "warp_mix.weight", "warp_mix.bias"):
                 network.append(parameter)
@@ -303,7 +304,7 @@ class AvatarTraining:
             {"params": network, "lr": config.network_rate, "eps": 1e-15},
             {"params": [self.field.warp_basis], "lr": config.warp_rate, "eps": 1e-8},
             {"params": mix, "lr": config.warp_rate, "eps": 1e-12},
-            {"params": [self.torso.rgba], "lr": config.torso_rate, "eps": TORSO_EPS},
+            {"params": [self.torso.rgba], "lr": config.torso_rate, "eps": torso_eps},
             {"params": [self.torso.mix, self.torso.basis], "lr": config.torso_rate, "eps": 1e-12},
             {"params": [self.refinement.pose], "lr": config.refinement.pose_rate, "eps": 1e-12},
             {

@@ -158,7 +158,8 @@ def train_video_avatar(
         InputError: The face network is missing or foreign.
         ModelError: The loss is not finite, or the avatar to start from does not fit.
     """
-    video = load_video(prepared, most_frames=config.most_frames, held_out=held_out)
+    soft_edges = config.training.fit_outline
+    video = load_video(prepared, most_frames=config.most_frames, held_out=held_out, soft_edges=soft_edges)
     start = load_avatar(start_from, motion_space=load_motion_space().hash)
     training = begin(video, start, config.training, face_landmarker)
     if face_network is not None:

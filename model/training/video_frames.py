@@ -63,9 +63,15 @@ class PreparedVideo:
 
 
 def load_video(
-    prepared: Path, *, most_frames: int, held_out: Sequence[str] = (), shape: HeadShape | None = None
+    prepared: Path,
+    *,
+    most_frames: int,
+    held_out: Sequence[str] = (),
+    shape: HeadShape | None = None,
+    soft_edges: bool = False,
 ) -> PreparedVideo:
     """The training frames of a folder made by `prepare --pictures`: at most `most_frames`, spread over pose and mouth.
+    With `soft_edges` the head has the fainter half of its edge as well (`head_cover`).
 
     Raises:
         DataError: There are no clips left, or they were prepared without pictures.
@@ -78,7 +84,7 @@ def load_video(
     motions = [stage.calibration.motion(clip.points(shape), space) for clip in clips]
     chosen = _choose(clips, motions, stage, most_frames)
     parts = [
-        clip_frames(sample, features, motion, stage, np.flatnonzero(mask), number, space)
+        clip_frames(sample, features, motion, stage, np.flatnonzero(mask), number, space, soft_edges)
         for number, (sample, features, motion, mask) in enumerate(_joined(prepared, clips, motions, chosen))
         if mask.any()
     ]
@@ -118,6 +124,7 @@ def clip_frames(
     rows: NDArray[np.int64],  # the frames wanted, rising
     number: int,
     space: MotionSpace,
+    soft_edges: bool = False,
 ) -> CaptureFrames:
     """Some frames of one clip at 256 px.
 
@@ -126,7 +133,7 @@ def clip_frames(
     """
     if CROP_PART not in sample.parts:
         raise DataError(f"clip {clip.key} has no pictures; prepare it again with --pictures")
-    rgba, head = _pictures(sample, rows)
+    rgba, head = _pictures(sample, rows, soft_edges)
     to_world = head_to_world(clip, stage)[rows]
     matrices = np.broadcast_to(clip.crop, (len(clip.landmarks), 2, 3))[rows]
     points = clip.landmarks[rows, :, :2] * matrices[:, None, [0, 1], [0, 1]] + matrices[:, None, :, 2]
@@ -228,7 +235,7 @@ def _kinds(opening: Array) -> NDArray[np.str_]:
     return kinds
 
 
-def _pictures(sample: Sample, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _pictures(sample: Sample, rows: NDArray[np.int64], soft_edges: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Premultiplied RGBA (F, 256, 256, 4) and the head's cover (F, 256, 256)."""
     colors = decode(sample.parts[CROP_PART], "rgb24", rows)
     alphas = decode(sample.parts[ALPHA_PART], "gray", rows)
@@ -238,6 +245,8 @@ def _pictures(sample: Sample, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8
         inner = spread_inside(color, alpha)
         rgba[i, ..., :3] = np.rint(inner * (alpha[..., None].astype(np.float32) / 255))
         rgba[i, ..., 3] = alpha
+    if not soft_edges:
+        return rgba, np.where(np.isin(labels, HEAD_LABELS), alphas, 0).astype(np.uint8)
     return rgba, np.stack([head_cover(alpha, label) for alpha, label in zip(alphas, labels, strict=True)])
 
 

@@ -158,7 +158,7 @@ def test_what_the_head_hides_of_the_torso_does_not_drift(
     config: AvatarTrainingConfig, tiny_frames: CaptureFrames, camera: CameraConfig
 ) -> None:
     """Through a nearly opaque head comes next to no gradient; Adam made full steps of it."""
-    training = AvatarTraining(config, tiny_frames, camera)
+    training = AvatarTraining(dataclasses.replace(config, fit_outline=True), tiny_frames, camera)
     before = training.torso.rgba.detach().clone()
     for parameter in training.torso.parameters():
         parameter.grad = torch.zeros_like(parameter)
