@@ -42,15 +42,14 @@ export class Assistant {
   /** @param {string} text @param {string | null} voice */
   async say(text, voice) {
     if (!text.trim()) return;
-    /** @type {HTMLElement | null} */ let note = null;
+    const utterance = `page-${Date.now().toString(36)}-${this.count++}`;
     try {
       const session = await this.handlers.session();
-      const utterance = `page-${Date.now().toString(36)}-${this.count++}`;
-      note = this.#list(utterance, text);
+      this.#list(utterance, text);
       await postJson(`v1/sessions/${session}/speech`, { text, utterance, ...(voice && { voice }) });
       this.interruptButton.disabled = false;
     } catch (error) {
-      if (note) note.textContent = " – not said";
+      this.#note(utterance, "not said");
       this.handlers.onProblem(error);
     }
   }
@@ -90,7 +89,7 @@ export class Assistant {
     this.interruptButton.disabled = true;
   }
 
-  /** @param {string} utterance @param {string} text @returns {HTMLElement} where it says what becomes of it */
+  /** @param {string} utterance @param {string} text */
   #list(utterance, text) {
     const note = make("small", { textContent: " – waits" });
     const item = make("li", {}, text, note);
@@ -100,7 +99,6 @@ export class Assistant {
     while (list.children.length > 50) list.firstElementChild?.remove();
     if (this.utterances.size > 50) this.utterances.delete(/** @type {string} */ (this.utterances.keys().next().value));
     list.scrollTop = list.scrollHeight;
-    return note;
   }
 
   /** @param {string} utterance */

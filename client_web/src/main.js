@@ -271,7 +271,6 @@ function wirePage() {
   addEventListener("hashchange", () => { // a token or an invite link put into the address of a page that is open
     if (/[#&](token|room)=/.test(location.hash)) location.reload();
   });
-  addEventListener("pageshow", ({ persisted }) => { if (persisted && call?.over) show("idle"); }); // brought back as it was left
   navigator.mediaDevices?.addEventListener("devicechange", () => void listMicrophones(device));
 }
 

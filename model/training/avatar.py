@@ -281,7 +281,7 @@ class AvatarTraining:
             loss = loss + config.losses.patch * patch_loss(marched, patch, stage, config.patch_px)
         if config.turn_every and self.step % config.turn_every == 0:
             loss = loss + config.losses.turned * turned_loss(self, occupancy, generator)
-            if self.torso.moves:
+            if self.torso.moves and config.losses.torso_swing:
                 loss = loss + config.losses.torso_swing * self.torso.swing(turned_poses(self))
         if self.judge is not None and config.face.due(self.step):
             loss = loss + face_loss(self, self.judge, done, occupancy, generator)

@@ -44,7 +44,10 @@ def save_plan(path: Path, plan: Plan) -> None:
         **{f"audio/{clip}": _differences(sound.audio) for clip, sound in plan.sounds.items()},
     }
     partial = path.with_name(f".{path.name}.part.npz")
-    np.savez_compressed(partial, **arrays)
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_LZMA) as archive:  # an npz, a tenth smaller than NumPy's own
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
     os.replace(partial, path)
 
 

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.browser.chromium import Chromium
-from tests.browser.made_up import page_files, run
+from tests.browser.made_up import run
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with page_files() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
-    with Chromium(chromium_path, microphone) as browser:
-        yield browser
-
-
-def test_microphones_chosen_in_quick_succession_are_let_go_but_for_the_last(browser: Chromium, url: str) -> None:
+def test_microphones_chosen_in_quick_succession_are_let_go_but_for_the_last(browser: Chromium, page_url: str) -> None:
     """The one in between stayed open, beyond the call's end."""
     found = run(
         browser,
-        url,
+        page_url,
         """
         const call = newCall("microphone");
         await call.run();
@@ -46,10 +31,10 @@ def test_microphones_chosen_in_quick_succession_are_let_go_but_for_the_last(brow
     assert found["after"] == [False, False, False]
 
 
-def test_the_microphone_that_was_chosen_last_is_heard_even_if_it_opens_first(browser: Chromium, url: str) -> None:
+def test_the_microphone_that_was_chosen_last_is_heard_even_if_it_opens_first(browser: Chromium, page_url: str) -> None:
     found = run(
         browser,
-        url,
+        page_url,
         """
         const call = newCall("microphone");
         await call.run();
@@ -72,11 +57,11 @@ def test_the_microphone_that_was_chosen_last_is_heard_even_if_it_opens_first(bro
     assert found == {"heard": "b", "open": 1}
 
 
-def test_a_call_that_ended_is_ended_once(browser: Chromium, url: str) -> None:
+def test_a_call_that_ended_is_ended_once(browser: Chromium, page_url: str) -> None:
     """Start after a failure, and leaving the page, end it again: its session was deleted twice."""
     found = run(
         browser,
-        url,
+        page_url,
         """
         const call = newCall("microphone");
         await call.run();
@@ -91,11 +76,11 @@ def test_a_call_that_ended_is_ended_once(browser: Chromium, url: str) -> None:
 
 @pytest.mark.parametrize("asked_for", ["v1/ice-servers", "v1/sessions"])
 def test_a_call_that_is_ended_while_it_connects_listens_for_nothing_more(
-    browser: Chromium, url: str, asked_for: str
+    browser: Chromium, page_url: str, asked_for: str
 ) -> None:
     found = run(
         browser,
-        url,
+        page_url,
         f"const until = {asked_for!r};"
         """
         let go;
@@ -115,11 +100,11 @@ def test_a_call_that_is_ended_while_it_connects_listens_for_nothing_more(
     assert found == {"left": [0, 0], "kept": 0, "states": ["connecting"]}
 
 
-def test_what_is_chosen_while_a_call_connects_holds_when_it_is_live(browser: Chromium, url: str) -> None:
+def test_what_is_chosen_while_a_call_connects_holds_when_it_is_live(browser: Chromium, page_url: str) -> None:
     """It stood in the page, and the server never heard of it."""
     found = run(
         browser,
-        url,
+        page_url,
         """
         let go;
         hold = new Promise((resolve) => { go = resolve; });
@@ -149,11 +134,11 @@ def test_what_is_chosen_while_a_call_connects_holds_when_it_is_live(browser: Chr
     ]
 
 
-def test_a_page_that_the_browser_brings_back_shows_no_call(browser: Chromium, url: str) -> None:
+def test_a_page_that_the_browser_brings_back_shows_no_call(browser: Chromium, page_url: str) -> None:
     """It had been ended when the page was left, and was shown as live."""
     found = run(
         browser,
-        url,
+        page_url,
         """
         const shown = () => document.body.dataset.state;
         document.getElementById("start").click();
@@ -183,11 +168,11 @@ const states_of = () => Promise.all(contexts.map(async (one) => { await settled(
 """
 
 
-def test_a_call_needs_no_level_meter(browser: Chromium, url: str) -> None:
+def test_a_call_needs_no_level_meter(browser: Chromium, page_url: str) -> None:
     """Where the microphone has another sample rate than the loudspeakers, some browsers refuse to measure it."""
     found = run(
         browser,
-        url,
+        page_url,
         NO_METER
         + """
         const call = newCall("microphone");
@@ -201,10 +186,10 @@ def test_a_call_needs_no_level_meter(browser: Chromium, url: str) -> None:
     assert found == {"during": "live", "live": [False], "contexts": ["closed"]}
 
 
-def test_the_self_test_lets_a_microphone_go_that_it_cannot_measure(browser: Chromium, url: str) -> None:
+def test_the_self_test_lets_a_microphone_go_that_it_cannot_measure(browser: Chromium, page_url: str) -> None:
     found = run(
         browser,
-        url,
+        page_url,
         NO_METER
         + """
         document.body.innerHTML = '<section id="report"></section>';

@@ -29,12 +29,6 @@ def server() -> Iterator[ServerProcess]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
-    with Chromium(chromium_path, microphone) as browser:
-        yield browser
-
-
 def check_call(measured: Measured) -> None:
     """What every call in a browser must reach."""
     print("\n" + "\n".join([f"microphone: {microphone_source()}", *measured.lines()]))  # noqa: T201 - the figures are asked for

@@ -25,12 +25,6 @@ def server() -> Iterator[ServerProcess]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
-    with Chromium(chromium_path, microphone) as browser:
-        yield browser
-
-
 def open_assistant(browser: Chromium, server: ServerProcess) -> None:
     browser.open("about:blank#")
     browser.open(f"{server.url}#token={TOKEN}")

@@ -31,12 +31,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
-    with Chromium(chromium_path, microphone) as browser:
-        yield browser
-
-
 @pytest.fixture
 def live(browser: Chromium, server: ServerProcess) -> Iterator[Chromium]:
     page.start(browser, server.url)

@@ -39,12 +39,6 @@ BRIGHTNESS = f"""(canvas => {{
 }})({ELEMENT}.shadowRoot.querySelector('canvas'))"""
 
 
-@pytest.fixture(scope="module")
-def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
-    with Chromium(chromium_path, microphone) as browser:
-        yield browser
-
-
 @pytest.mark.nightly
 def test_the_example_answers(browser: Chromium) -> None:
     with speech_service(seconds=1.0) as url, ServerProcess("--speech-url", url) as server:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +22,6 @@ HELD_MS = "avatarCall.peer.lipSync.hold.ms"
 def server() -> Iterator[ServerProcess]:
     with ServerProcess("--offers-per-minute", "6000") as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
-    with Chromium(chromium_path, microphone) as browser:
-        yield browser
 
 
 def holds(browser: Chromium, looks: list[tuple[float, float, float] | None]) -> list[int]:

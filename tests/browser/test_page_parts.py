@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.browser.chromium import Chromium
-from tests.browser.made_up import page_files, run
+from tests.browser.made_up import run
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with page_files() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str, microphone: Path) -> Iterator[Chromium]:
-    with Chromium(chromium_path, microphone) as browser:
-        yield browser
 
 
 ASSISTANT = """
@@ -40,11 +25,11 @@ const shown = () => [!assistant.caption.hidden, !assistant.interruptButton.disab
 """
 
 
-def test_a_text_that_was_refused_does_not_wait(browser: Chromium, url: str) -> None:
+def test_a_text_that_was_refused_does_not_wait(browser: Chromium, page_url: str) -> None:
     """It did for ever, and after whatever else was said caption and Interrupt stayed."""
     found = run(
         browser,
-        url,
+        page_url,
         ASSISTANT
         + """
         const real = fetch;
@@ -63,10 +48,10 @@ def test_a_text_that_was_refused_does_not_wait(browser: Chromium, url: str) -> N
     assert (found["during"], found["after"]) == ([True, True], [False, False])
 
 
-def test_what_a_call_left_unsaid_does_not_wait_in_the_next_one(browser: Chromium, url: str) -> None:
+def test_what_a_call_left_unsaid_does_not_wait_in_the_next_one(browser: Chromium, page_url: str) -> None:
     found = run(
         browser,
-        url,
+        page_url,
         ASSISTANT
         + """
         await assistant.say("one", null);
@@ -112,11 +97,11 @@ const asks = async (type) => {
 """
 
 
-def test_the_element_says_that_a_text_is_refused(browser: Chromium, url: str) -> None:
+def test_the_element_says_that_a_text_is_refused(browser: Chromium, page_url: str) -> None:
     """It waited for a text that was never going to be said."""
     found = run(
         browser,
-        url,
+        page_url,
         ELEMENT
         + """
         const text = told(made.speak("hello"));
@@ -138,10 +123,10 @@ def test_the_element_says_that_a_text_is_refused(browser: Chromium, url: str) ->
     assert found == {"result": ["no voice is installed", "64 wait", 0], "rejected": []}
 
 
-def test_the_element_connects_once_its_attributes_are_right(browser: Chromium, url: str) -> None:
+def test_the_element_connects_once_its_attributes_are_right(browser: Chromium, page_url: str) -> None:
     found = run(
         browser,
-        url,
+        page_url,
         ELEMENT
         + """
         made.setAttribute("rate", "22050");
