@@ -15,6 +15,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.video_file import CONTAINERS
 from model.errors import InputError
 from model.provenance.mark_search import Detection, detect, mean_luma
 
@@ -26,6 +27,8 @@ MAX_EDGE_PX = 4096
 URL_MAX_BYTES = 200_000_000
 URL_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 1 << 16
+_OPTIONS = {"format_whitelist": f"{CONTAINERS},h264,hevc,ivf", "protocol_whitelist": "file"}
+"""A playlist, which names other files and addresses, is no video."""
 
 
 def detect_in_video(source: str, *, key: bytes, max_windows: int = MAX_WINDOWS) -> Detection:
@@ -51,7 +54,7 @@ def read_windows(path: Path, max_windows: int = MAX_WINDOWS) -> Iterator[list[ND
     window: list[NDArray[np.uint8]] = []
     made = 0
     try:
-        with av.open(str(path.absolute())) as container:  # else what stands before a colon is a protocol
+        with av.open(str(path.absolute()), options=_OPTIONS) as container:  # else what stands before a colon is a protocol
             if not container.streams.video:
                 raise InputError(f"{path.name} has no video")
             for frame in container.decode(video=0):

@@ -119,6 +119,18 @@ def test_a_video_whose_size_changes_on_the_way_is_looked_through(tmp_path: Path)
     assert video_marks.detect_in_video(str(tmp_path / "both.h264"), key=b"any key at all, long").payload is None
 
 
+def test_a_playlist_is_no_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What an address sends may name files of this machine, or other addresses."""
+    _plain_video(tmp_path / "secret.mp4", 128, 30)
+    for name, text in {
+        "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.2,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "list.ffconcat": "ffconcat version 1.0\nfile secret.mp4\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        assert main(["mark", "detect", str(tmp_path / name)]) == 2
+        assert "cannot read video" in capsys.readouterr().err
+
+
 def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FFmpeg took what stands before it for a protocol."""
     monkeypatch.chdir(tmp_path)
