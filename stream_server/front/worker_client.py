@@ -14,6 +14,9 @@ from stream_server.errors import EngineLostError, ProtocolError
 
 __all__ = ["GatePool", "WorkerClient", "WorkerPool"]
 
+STATUS_TIMEOUT_S = 5.0
+"""Of a count of sessions, which a worker has at hand: admission holds its lock for it, and every new call waits."""
+
 _AWAY = {
     "type": "problem",
     "status": 503,
@@ -32,8 +35,9 @@ class WorkerClient:
 
     async def ask(self, kind: str, **values: Any) -> dict[str, Any]:
         """Send a request, return the answer; a worker that is away answers with a problem as well."""
+        timeout_s = min(self.timeout_s, STATUS_TIMEOUT_S) if kind == "status" else self.timeout_s
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(timeout_s):
                 return await self._ask({"type": kind} | values)
         except (OSError, TimeoutError, EngineLostError, ProtocolError):
             return dict(_AWAY)

@@ -13,6 +13,7 @@ import pytest
 
 from stream_server.avatar_folders import describe_avatar
 from stream_server.config import ServerConfig
+from stream_server.front import worker_client
 from stream_server.front.app import make_app
 from stream_server.front.worker_client import WorkerClient, WorkerPool
 
@@ -144,6 +145,29 @@ def test_a_session_goes_to_a_worker_that_has_its_engine() -> None:
     found = asyncio.run(WorkerPool([started, busy]).status())
     assert (found["idlest"], found["sessions"]) == (1, 3)
     assert asyncio.run(WorkerPool([started]).status())["idlest"] == 0
+
+
+def test_a_worker_that_hangs_is_not_waited_for_with_every_new_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Admission holds its lock while it counts: each new call stood 20 s behind a worker that had stopped."""
+    monkeypatch.setattr(worker_client, "STATUS_TIMEOUT_S", 0.05)
+    release = asyncio.Event()
+
+    async def hang(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.close()
+
+    async def count() -> dict[str, Any]:
+        async with await asyncio.start_unix_server(hang, tmp_path / "worker.sock"):
+            hanging = WorkerClient(tmp_path / "worker.sock", timeout_s=600.0)
+            try:
+                async with asyncio.timeout(60.0):
+                    return await WorkerPool([hanging, FakeWorker()]).status()
+            finally:
+                release.set()
+
+    assert asyncio.run(count())["idlest"] == 1
 
 
 def test_what_is_wrong_with_an_avatar_does_not_tell_where_it_lies(tmp_path: Path) -> None:
