@@ -27,6 +27,8 @@ Audio = Annotated[Path | None, typer.Option(help="speech to send, any sound file
 Json = Annotated[Path | None, typer.Option(help="results file to write")]
 Steps = Annotated[int, typer.Option(help="our own server: sampler steps per hop")]
 Pipeline = Annotated[str | None, typer.Option(hidden=True, help="tests only: module:class of a stand-in")]
+OWN_SIZE = 128
+OwnSize = Annotated[int | None, typer.Option(help=f"our own server: picture size; {OWN_SIZE} if not given")]
 _SHORT_HOLD_S = 1.0
 SHARED = "other programs ran on the machine; caller and server share it"
 
@@ -45,6 +47,7 @@ def latency(
     """Call the server, speak, and measure microphone to mouth, sound against picture, freezes and bytes."""
     from stream_server.bench.latency_report import call_details, call_figures
 
+    only_of_our_own(url, {"--size": size, "--low-latency": low_latency or None})
     voice = voice_of(audio)
     figures: dict[str, Figure] = {}
     details: dict[str, JsonValue] = {}
@@ -67,7 +70,7 @@ def load(
     url: Url = None,
     token: Token = None,
     audio: Audio = None,
-    size: Annotated[int, typer.Option(help="our own server: picture size")] = 128,
+    size: OwnSize = None,
     steps: Steps = 1,
     max_sessions: Annotated[int, typer.Option(min=1, help="most callers; our own server has as many places")] = 16,
     hold: Annotated[float, typer.Option(min=1, help="seconds measured at each number of callers")] = 10.0,
@@ -77,6 +80,9 @@ def load(
 ) -> None:
     """Add callers one by one until one is refused or served late (95th percentile of its frame intervals)."""
     from stream_server.bench.load_report import load_details, load_figures
+
+    only_of_our_own(url, {"--size": size})
+    size = size or OWN_SIZE
 
     def measure(places: int, hold_s: float, limit_ms: float) -> LoadRun:
         options = ("--steps", str(steps), "--max-sessions", str(places))
@@ -138,6 +144,17 @@ async def _one_call(url: str, token: str | None, voice: NDArray[np.int16], secon
 
     async with Caller(url, Microphone(voice), token=token) as caller:
         return await talk_and_measure(caller, seconds)
+
+
+def only_of_our_own(url: str | None, given: dict[str, object | None]) -> None:
+    """Refuse options that a server at a given address would never hear of.
+
+    Raises:
+        BadParameter: One of them is given, and a URL.
+    """
+    named = [name for name, value in given.items() if value is not None]
+    if url is not None and named:
+        raise typer.BadParameter(f"{named[0]} is for a server of our own; the one at {url} has its own: leave it out")
 
 
 def voice_of(audio: Path | None) -> NDArray[np.int16]:

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_server.commands.bench_calls import (
+    OWN_SIZE,
     SHARED,
     Audio,
     Json,
+    OwnSize,
     Pipeline,
     Steps,
     Token,
+    only_of_our_own,
     own_server,
     show,
     voice_name,
@@ -35,7 +38,7 @@ def faults(
     url: Annotated[str | None, typer.Option(help="server on this machine; one of our own if not given")] = None,
     token: Token = None,
     audio: Audio = None,
-    size: Annotated[int, typer.Option(help="our own server: picture size")] = 128,
+    size: OwnSize = None,
     steps: Steps = 1,
     only: Annotated[list[str] | None, typer.Option("--fault", help="names of faults; all if not given")] = None,
     browser: Annotated[bool, typer.Option("--browser", help="also in Chromium, through the same relay")] = False,
@@ -49,6 +52,8 @@ def faults(
     from stream_server.bench.fault_report import fault_details, fault_figures
     from stream_server.bench.faults import FAULTS, PROCESS_FAULTS
 
+    only_of_our_own(url, {"--size": size})
+    size = size or OWN_SIZE
     names = list(only or (FAULTS if url else [*FAULTS, *PROCESS_FAULTS]))
     _check(names, url)
     voice, seen = voice_of(audio), {}

@@ -90,3 +90,10 @@ def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_server_elsewhere_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "faults", "--url", "http://192.0.2.1:8080"]) == 2
     assert "must be here too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["latency", "load", "faults"])
+def test_the_size_of_a_server_elsewhere_is_not_ours_to_choose(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was left aside without a word."""
+    assert main(["bench", command, "--url", "http://127.0.0.1:9", "--size", "256"]) == 2
+    assert "--size is for a server of our own" in " ".join(capsys.readouterr().err.split())
