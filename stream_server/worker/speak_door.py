@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 RATES_HZ = (16_000, 24_000, 48_000)
 _WAITING_IN = 1 << 13  # pieces of sound, of 10 ms each if they fill the next limit at 16 kHz
+_WAITING_TEXTS = 64
 _MOST_WAITING_SOUND = 1 << 22  # bytes
 _WAITING_OUT = 512
 _LAST_MESSAGES = 3  # an error, the closing of the socket, the end
@@ -104,7 +105,7 @@ class SpeakDoor:
 
 
 class _Stream:
-    """One assistant: reads without waiting for the mouth, so that an interrupt overtakes the sound before it."""
+    """One assistant: reads without waiting for mouth or engine, so that an interrupt overtakes all before it."""
 
     def __init__(
         self,
@@ -120,6 +121,8 @@ class _Stream:
         self._reader = reader
         self._writer = writer
         self._sound: asyncio.Queue[tuple[Utterance, bytes | None]] = asyncio.Queue()  # bounded where sound comes in
+        self._asked: asyncio.Queue[bytes | dict[str, Any]] = asyncio.Queue()  # bounded likewise
+        self._waiting_texts = 0
         self._out: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING_OUT)
         self._waiting_bytes = 0
         self._pushed_bytes = 0
@@ -130,7 +133,7 @@ class _Stream:
 
     async def run(self) -> None:
         """Read, push and write until one of them ends, or the session does."""
-        loops = (self._read(), self._push(), self._write(), self._tell_room())
+        loops = (self._read(), self._carry_out(), self._push(), self._write(), self._tell_room())
         tasks = [asyncio.create_task(loop) for loop in loops]
         tasks.append(asyncio.create_task(self._end_with_session()))
         try:
@@ -184,40 +187,78 @@ class _Stream:
             await self._writer.drain()
 
     async def _read(self) -> None:
-        while True:
-            body, blob = await protocol.read_message(self._reader)
-            if body["type"] == "close":
-                return
+        """Take in what comes; what came before the end is done before it."""
+        try:
+            await self._take_in()
+        except EngineLostError:
+            await self._asked_is_done()
+            raise
+        await self._asked_is_done()
+
+    async def _take_in(self) -> None:
+        """An interrupt overtakes all that waits, even a control that loads an avatar."""
+        while (read := await protocol.read_message(self._reader))[0]["type"] != "close":
             try:
-                if body["type"] == "binary":
-                    self._take_sound(blob)
-                else:
-                    await self._take_text(str(body.get("text", "")))
+                asked = self._sound_of(read[1]) if read[0]["type"] == "binary" else _message_of(read[0])
             except StreamServerError as error:
                 self.send_event(NoticeEvent(code="refused", message=str(error)))
+                continue
+            if isinstance(asked, dict) and asked.get("type") == "interrupt":
+                self._interrupt()
+            elif isinstance(asked, dict) and self._waiting_texts >= _WAITING_TEXTS:
+                self.send_event(refusal(asked, RefusedError("too many messages wait already: this one was dropped")))
+            else:
+                self._waiting_texts += isinstance(asked, dict)
+                self._asked.put_nowait(asked)
+                await asyncio.sleep(0)  # it is carried out, unless one before it takes its time
 
-    def _take_sound(self, blob: bytes) -> None:
+    async def _asked_is_done(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._asked.join()
+
+    async def _carry_out(self) -> None:
+        """What was asked, in order."""
+        while True:
+            asked = await self._asked.get()
+            try:
+                if isinstance(asked, bytes):
+                    self._take_sound(asked)
+                else:
+                    self._waiting_texts = max(0, self._waiting_texts - 1)
+                    await self._obey(asked)
+            except StreamServerError as error:
+                self.send_event(refusal({} if isinstance(asked, bytes) else asked, error))
+            finally:
+                self._asked.task_done()
+
+    def _sound_of(self, blob: bytes) -> bytes:
         if len(blob) % 2:
             raise RefusedError(f"sound is 16-bit samples; got {len(blob)} bytes, an odd number")
-        if self._utterance is None:
-            self._utterance = self._begin(None)
-        if self._waiting_bytes > _MOST_WAITING_SOUND or self._sound.qsize() >= _WAITING_IN:
+        if self._waiting_bytes > _MOST_WAITING_SOUND or self._sound.qsize() + self._asked.qsize() >= _WAITING_IN:
             raise RefusedError(f"{self._waiting_bytes} bytes wait already: this sound was dropped; see speech.room")
         self._waiting_bytes += len(blob)
+        return blob
+
+    def _take_sound(self, blob: bytes) -> None:
+        if self._utterance is None:
+            self._utterance = self._begin(None)
         self._utterance.coming += 1
         self._sound.put_nowait((self._utterance, blob))
 
-    async def _take_text(self, text: str) -> None:
-        try:
-            message = read_json(text)
-        except ValueError:
-            raise RefusedError("a text message must be JSON; sound is sent as binary messages") from None
-        if not isinstance(message, dict):
-            raise RefusedError(f"a message must be an object, got {type(message).__name__}")
-        try:
-            await self._obey(message)
-        except StreamServerError as error:
-            self.send_event(refusal(message, error))
+    def _interrupt(self) -> None:
+        """Stop speaking, and forget what was to be said; controls that wait are carried out all the same."""
+        waiting = []
+        while not self._asked.empty():
+            waiting.append(self._asked.get_nowait())
+            self._asked.task_done()
+        for asked in waiting:
+            if isinstance(asked, dict) and asked.get("type") == "control":
+                self._asked.put_nowait(asked)
+        self._waiting_texts = self._asked.qsize()
+        self._utterance = None
+        self._forget_sound()
+        self._speaker.interrupt()
 
     async def _obey(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
@@ -229,10 +270,6 @@ class _Stream:
             self._utterance = self._begin(name)
         elif kind == "utterance.end":
             self._end_utterance()
-        elif kind == "interrupt":
-            self._utterance = None
-            self._forget_sound()
-            self._speaker.interrupt()
         else:
             if kind == "say":  # a text is an utterance of its own; a control is not
                 self._end_utterance()
@@ -280,3 +317,13 @@ class _Stream:
     def _reported(self, utterance: str, played_ms: Any) -> None:
         report = {"v": 1, "type": "playback.reported", "utterance": utterance, "played_ms": played_ms}
         self.send({"type": "text", "text": json.dumps(report)})
+
+
+def _message_of(body: dict[str, Any]) -> dict[str, Any]:
+    try:
+        message = read_json(str(body.get("text", "")))
+    except ValueError:
+        raise RefusedError("a text message must be JSON; sound is sent as binary messages") from None
+    if not isinstance(message, dict):
+        raise RefusedError(f"a message must be an object, got {type(message).__name__}")
+    return message

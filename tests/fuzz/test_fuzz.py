@@ -178,7 +178,7 @@ def test_an_assistants_stream() -> None:
             reader.feed_data(protocol.pack({"type": "binary"}, part[1:]) if part[:1] == b"b" else protocol.pack(text))
         reader.feed_eof()
         stream = _Stream(place, speaker, 24_000, reader, writer)  # type: ignore[arg-type]
-        tasks = [asyncio.create_task(loop) for loop in (stream._push(), stream._write())]
+        tasks = [asyncio.create_task(loop) for loop in (stream._carry_out(), stream._push(), stream._write())]
         try:
             async with asyncio.timeout(PATIENCE_S):
                 with suppress(EngineLostError):  # the end of what was sent

@@ -80,7 +80,7 @@ def hear(speaker: SlowMouth, *messages: dict[str, Any] | bytes, done: list[dict[
 
     async def run() -> None:
         reader = asyncio.StreamReader()
-        place = SimpleNamespace(do=do)
+        place = SimpleNamespace(do=do, closed=asyncio.Event())
         stream = _Stream(cast(Any, place), cast(Any, speaker), 24_000, reader, cast(Any, StuckWriter()))
         running = asyncio.create_task(stream.run())
         for message in messages:
@@ -104,6 +104,38 @@ def test_an_interrupt_overtakes_any_number_of_small_pieces() -> None:
     speaker = SlowMouth()
     hear(speaker, *[bytes(960)] * 3000, {"type": "interrupt"})
     assert speaker.interrupts == 1
+
+
+def test_an_interrupt_overtakes_a_control_that_takes_its_time() -> None:
+    """It waited until the avatar was loaded. What was to be said after that is not said; a control is carried out."""
+    speaker, done = SlowMouth(), list[dict[str, Any]]()
+
+    async def run() -> None:
+        loaded = asyncio.Event()
+
+        async def do(message: dict[str, Any]) -> None:
+            await loaded.wait()
+            done.append(message)
+
+        reader, place = asyncio.StreamReader(), SimpleNamespace(do=do, closed=asyncio.Event())
+        stream = _Stream(cast(Any, place), cast(Any, speaker), 24_000, reader, cast(Any, StuckWriter()))
+        running = asyncio.create_task(stream.run())
+        say = text(type="say", text="No.", utterance="u")
+        reader.feed_data(text(type="control", avatar="slow") + say * 80 + sound(960) + INTERRUPT + POSE)
+        async with asyncio.timeout(5.0):
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert (speaker.interrupts, done) == (1, [])
+            refused = [told for told in stream._out._queue if told is not None and b"too many" in told]  # type: ignore[attr-defined]
+            assert len(refused) == 80 - 64
+            assert all(b'\\"utterance\\": \\"u\\"' in told for told in refused)
+            loaded.set()
+            reader.feed_eof()
+            await running
+
+    asyncio.run(run())
+    assert [message["type"] for message in done] == ["control", "control"]
+    assert not speaker.begun
 
 
 def test_an_assistant_that_goes_away_leaves_no_open_utterance() -> None:
@@ -151,13 +183,13 @@ DEEP = "[" * 100_000
 
 
 def test_messages_nested_too_deeply_are_refused() -> None:
-    async def speak() -> None:
-        speaker = SimpleNamespace(on_reported=None)
-        stream = _Stream(cast(Any, None), cast(Any, speaker), 24_000, asyncio.StreamReader(), cast(Any, StuckWriter()))
-        await stream._take_text(DEEP)
 
-    with pytest.raises(RefusedError, match="must be JSON"):
-        asyncio.run(speak())
+    async def speak() -> list[str]:
+        return await Spoken(protocol.pack({"type": "text", "text": DEEP})).read()
+
+    refused = asyncio.run(speak())
+    assert len(refused) == 1
+    assert "must be JSON" in refused[0]
     told: list[Event] = []
     Place._on_message(cast(Any, SimpleNamespace(emit=told.append)), DEEP)
     assert told == [NoticeEvent(code="bad-message", message="a message must be a JSON object with a type")]
@@ -203,14 +235,15 @@ class Spoken:
 
     async def read(self) -> list[str]:
         """Take all that was sent, beside what pushes it on; the messages that went out."""
-        pushing = asyncio.create_task(self.stream._push())
+        beside = [asyncio.create_task(loop) for loop in (self.stream._carry_out(), self.stream._push())]
         try:
             async with asyncio.timeout(10):
                 with suppress(EngineLostError):  # the end of what was sent
                     await self.stream._read()
         finally:
-            pushing.cancel()
-            await asyncio.gather(pushing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
         queued = [self.stream._out.get_nowait() for _ in range(self.stream._out.qsize())]
         return [data.decode("utf-8", "replace") for data in queued if data is not None]
 
@@ -278,7 +311,8 @@ def ones(seconds: int) -> bytes:
 async def heard(spoken: Spoken, seconds: int) -> list[int]:
     """What is said in that time, without silence and repetitions, beside the loops that bring it."""
     speech, now_ns, said = spoken.speaker._speech, 10**12, []
-    loops = [asyncio.create_task(loop) for loop in (spoken.stream._read(), spoken.stream._push())]
+    stream = spoken.stream
+    loops = [asyncio.create_task(loop) for loop in (stream._read(), stream._carry_out(), stream._push())]
     for _ in range(100):
         await asyncio.sleep(0)
     for _ in range(50 * seconds):
