@@ -2,8 +2,9 @@
 
 The safetensors header's metadata holds `format`, `format_version`, `kind`, `config` (JSON), `content_hash`, `shard`
 and the caller's own entries under `meta.`. A checkpoint above `SHARD_LIMIT_BYTES` is split: saving `name.safetensors`
-writes `name-00001-of-0000N.safetensors` and so on, and loading `name.safetensors` finds them. Byte tensors may be
-deflated (`model/packed_tensors.py`, `format_version` 2); the hash is of what they inflate to.
+writes `name-00001-of-0000N.safetensors` and so on, and loading `name.safetensors` finds them. Byte tensors
+and weights in half precision may be deflated (`model/packed_tensors.py`, `format_version` 2 and 3); the hash is of what
+they inflate to.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from safetensors.torch import save_file
 
 from model.config import config_from_json, config_to_json
 from model.errors import CheckpointError, CheckpointKindError, CheckpointVersionError, ConfigError
-from model.packed_tensors import pack, unpack
+from model.packed_tensors import format_of, pack, unpack
 
 __all__ = [
     "FORMAT_VERSION",
@@ -35,8 +36,7 @@ __all__ = [
 ]
 
 FORMAT_NAME = "nerf-lipsync"
-FORMAT_VERSION = 2
-_FORMAT_UNPACKED = 1
+FORMAT_VERSION = 3
 SHARD_LIMIT_BYTES = 15_000_000
 HASH_LENGTH = 16
 META_PREFIX = "meta."
@@ -90,7 +90,7 @@ def save_checkpoint(
     packed = pack(stored)
     header = {
         "format": FORMAT_NAME,
-        "format_version": str(_FORMAT_UNPACKED if packed.keys() == stored.keys() else FORMAT_VERSION),
+        "format_version": str(format_of(packed)),
         "kind": kind,
         "config": config_json,
         "content_hash": digest,

@@ -151,10 +151,10 @@ def test_wrong_kind_and_wrong_config(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "net.safetensors"
-    monkeypatch.setattr(checkpoint_module, "_FORMAT_UNPACKED", 99)
+    monkeypatch.setattr(checkpoint_module, "format_of", lambda _: 99)
     save_checkpoint(file, some_tensors(), kind="net", config=None)
     monkeypatch.undo()
-    with pytest.raises(CheckpointVersionError, match="version 99, this program reads up to 2"):
+    with pytest.raises(CheckpointVersionError, match="version 99, this program reads up to 3"):
         load_checkpoint(file, kind="net", config_cls=type(None))
     assert load_file(file)["scalar"] == 3.5
 
