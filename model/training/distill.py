@@ -1,7 +1,7 @@
 """Distil a rectified-flow teacher into a flow map that takes 1, 2 or 4 steps.
 
-`nerf-lipsync train distill --grid DIR --corpus DIR --out DIR`. The teacher's deterministic trajectories are solved by
-Heun's method for a pool of windows and kept at the student's grid of times; the student regresses the jumps between
+`nerf-lipsync train distill --grid DIR --corpus DIR --out DIR`. The teacher's deterministic trajectories are followed
+for a pool of windows and kept at the student's grid of times; the student regresses the jumps between
 them (mid-training of consistency models, CMT 2026; flow map matching, Boffi et al. 2024). For a jump from t to s of a
 trajectory x the network's target is
 
@@ -15,8 +15,10 @@ the noise and of its opposite at t = 1:
 so that k = 0 serves the mean, k = 1 the teacher's distribution, in any number of steps. In the later pools the past is
 often the student's own.
 
-Heun's last step, from t = 1 / heun_steps to 0, is the network's own guess, which is a mean and lacks what is finest in
-the motion. `euler_steps` follows the teacher as he is sampled himself, to the end, for about three times the work.
+They are followed as the teacher is sampled himself, by `euler_steps` of Euler's method. Heun's method in eight steps
+takes a third of the time; but its last step, from t = 1 / heun_steps to 0, is the network's own guess, which is a mean
+and lacks what is finest in the motion: a student of such trajectories had 1.9 times the Frechet distance to the teacher
+that the teacher has to himself, with Euler's 1.1 times.
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ LEAST_STEPS: Final = 2
 class DistillConfig:
     """Preset `lite`.
 
-    heun_steps: Of the teacher's solver, a multiple of 4.
-    euler_steps: Of the teacher's own sampler instead, a multiple of 4; 0: Heun's method.
+    euler_steps: Of the teacher's own sampler, a multiple of 4; 0: Heun's method.
+    heun_steps: Of Heun's method, a multiple of 4.
     pool_windows, pool_steps: Trajectories solved at a time, and steps taken on them.
     mean_share, between_share: Windows at temperature 0, and at a random one up to `highest_temperature`; the others are
         at temperature 1.
@@ -71,8 +73,8 @@ class DistillConfig:
     augment: AugmentConfig = field(
         default_factory=lambda: AugmentConfig(feature_dropout=0.03, prosody_dropout=0.2, prefix_dropout=0.05)
     )
+    euler_steps: int = 48
     heun_steps: int = 8
-    euler_steps: int = 0
     pool_windows: int = 3072
     pool_steps: int = 300
     mean_share: float = 0.15

@@ -108,7 +108,7 @@ def test_only_a_flow_is_distilled(tmp_path: Path, process: str) -> None:
 def test_a_resumed_distillation_ends_where_an_unbroken_one_does(sources: MotionSources, tmp_path: Path) -> None:
     torch.manual_seed(0)
     save_motion(tmp_path / "teacher.safetensors", TemporalUNet(TINY), {})
-    config = DistillConfig(run=RUN, augment=AUGMENT, heun_steps=4, pool_windows=10, pool_steps=3)
+    config = DistillConfig(run=RUN, augment=AUGMENT, euler_steps=0, heun_steps=4, pool_windows=10, pool_steps=3)
     teacher = tmp_path / "teacher.safetensors"
     whole = train_distill(sources, teacher, tmp_path / "a.safetensors", config, tmp_path / "a")
     with pytest.MonkeyPatch.context() as patch:
