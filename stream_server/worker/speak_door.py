@@ -204,7 +204,10 @@ class _Stream:
                 self.send_event(NoticeEvent(code="refused", message=str(error)))
                 continue
             if isinstance(asked, dict) and asked.get("type") == "interrupt":
-                self._interrupt()
+                try:
+                    self._interrupt()
+                except StreamServerError as error:
+                    self.send_event(refusal(asked, error))
             elif isinstance(asked, dict) and self._waiting_texts >= _WAITING_TEXTS:
                 self.send_event(refusal(asked, RefusedError("too many messages wait already: this one was dropped")))
             else:
@@ -255,6 +258,8 @@ class _Stream:
         for asked in waiting:
             if isinstance(asked, dict) and asked.get("type") == "control":
                 self._asked.put_nowait(asked)
+            elif isinstance(asked, dict) and asked.get("type") in ("say", "utterance.begin"):
+                self.send_event(refusal(asked, RefusedError("interrupted before its turn came")))
         self._waiting_texts = self._asked.qsize()
         self._utterance = None
         self._forget_sound()
