@@ -21,12 +21,13 @@ from typing import Any
 import aioice.ice
 import numpy as np
 import pytest
+import torch
 from aiortc import RTCConfiguration, RTCPeerConnection
 from pydantic import ValidationError
 
 from model.audio_file import read_audio
 from model.avatar import DEFAULT_AVATAR, load_avatar
-from model.checkpoint import load_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.data.video import ReadSettings, read_video
 from model.errors import InputError, ModelError
 from model.motion.retarget import Retarget
@@ -347,6 +348,9 @@ def test_weights(tmp_path: Path) -> None:
     path = tmp_path / "vae.safetensors"
     data = source.read_bytes()
     seeds = [data[:4096] + data[-4096:], data] if len(data) < 1 << 18 else [data[: 1 << 17]]
+    deflated = {"bits": torch.zeros(64, 64, dtype=torch.uint8), "weights": torch.linspace(-1, 1, 4096).half()}
+    save_checkpoint(path, deflated, kind="motion-vae", config=VaeConfig())
+    seeds.append(path.read_bytes())
 
     def read(mutation: bytes) -> None:
         path.write_bytes(mutation)
