@@ -54,9 +54,8 @@ def read_windows(path: Path, max_windows: int = MAX_WINDOWS) -> Iterator[list[ND
     window: list[NDArray[np.uint8]] = []
     made = 0
     try:
-        with av.open(
-            str(path.absolute()), options=_OPTIONS
-        ) as container:  # else what stands before a colon is a protocol
+        whole = str(path.absolute())  # else what stands before a colon is a protocol
+        with av.open(whole, options=_OPTIONS) as container:
             if not container.streams.video:
                 raise InputError(f"{path.name} has no video")
             for frame in container.decode(video=0):

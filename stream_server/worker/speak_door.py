@@ -228,7 +228,7 @@ class _Stream:
                 if isinstance(asked, bytes):
                     self._take_sound(asked)
                 else:
-                    self._waiting_texts = max(0, self._waiting_texts - 1)
+                    self._waiting_texts -= 1
                     await self._obey(asked)
             except StreamServerError as error:
                 self.send_event(refusal({} if isinstance(asked, bytes) else asked, error))

@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
 
-from stream_server.config import ServerConfig
 from stream_server.engine import protocol
-from stream_server.errors import EngineLostError, ProtocolError, RefusedError
+from stream_server.errors import ProtocolError, RefusedError
 from stream_server.events import ErrorEvent, Event, NoticeEvent, decode
-from stream_server.media.media_clock import MediaClock
-from stream_server.media.speech_stream import SpeechStream, Utterance
-from stream_server.voices import SpokenSound
-from stream_server.worker import speaker as speaker_module
-from stream_server.worker.messages import carry_out
+from stream_server.media.speech_stream import Utterance
 from stream_server.worker.place import Place
 from stream_server.worker.speak_door import _Stream
-from stream_server.worker.speaker import Speaker
-
-
-class StuckWriter:
-    """Takes one message and never drains."""
-
-    def __init__(self) -> None:
-        self.written = 0
-
-    def write(self, data: bytes) -> None:
-        self.written += len(data)
-
-    async def drain(self) -> None:
-        await asyncio.Future()
+from tests.stream_server.spoken import INTERRUPT, POSE, Spoken, StuckWriter, sound, text
 
 
 class SlowMouth:
@@ -158,28 +137,6 @@ def test_a_control_does_not_end_what_is_being_said() -> None:
     assert done == [control, say]
 
 
-def test_what_is_said_waits_until_all_sound_before_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both waited for room and took it in turns: a text could be said in the middle of a long utterance."""
-    monkeypatch.setattr("stream_server.worker.speaker._ROOM_POLL_S", 0.0)
-
-    async def run() -> None:
-        speech = SpeechStream(MediaClock(48_000))
-        speaker = Speaker(cast(Any, SimpleNamespace(speech=speech, id="0-x")), ServerConfig())
-        first, second = speaker.begin("first"), speaker.begin("second")
-        first.coming = 1
-        pushing = asyncio.create_task(speaker.push(second, np.ones(960, np.int16)))
-        await asyncio.sleep(0)
-        assert await speaker.push(first, np.ones(960, np.int16))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert (first.accepted, second.accepted) == (960, 0)
-        speaker.finish(first)
-        assert await pushing
-        assert second.accepted == 960
-
-    asyncio.run(run())
-
-
 DEEP = "[" * 100_000
 
 
@@ -218,44 +175,6 @@ def test_pictures_are_dropped_first_and_then_messages() -> None:
     asyncio.run(run())
 
 
-class Spoken:
-    """A session whose sound nobody takes away, and a stream to it that has been sent `messages`."""
-
-    def __init__(self, *messages: bytes) -> None:
-        speech = SpeechStream(MediaClock(48_000))
-        session: Any = SimpleNamespace(speech=speech, id="s", emit=None)
-        session.interrupt = lambda: len(speech.interrupt(0, 0))
-        self.speaker = Speaker(session, ServerConfig())
-        self.reader = asyncio.StreamReader()
-        for message in messages:
-            self.reader.feed_data(message)
-        self.reader.feed_eof()
-        place: Any = SimpleNamespace(session=session, speaker=self.speaker, closed=asyncio.Event())
-        place.do = lambda message: carry_out(place, message)
-        self.stream = _Stream(cast(Any, place), self.speaker, 48_000, self.reader, cast(Any, StuckWriter()))
-
-    async def read(self) -> list[str]:
-        """Take all that was sent, beside what pushes it on; the messages that went out."""
-        beside = [asyncio.create_task(loop) for loop in (self.stream._carry_out(), self.stream._push())]
-        try:
-            async with asyncio.timeout(10):
-                with suppress(EngineLostError):  # the end of what was sent
-                    await self.stream._read()
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-        queued = [self.stream._out.get_nowait() for _ in range(self.stream._out.qsize())]
-        return [data.decode("utf-8", "replace") for data in queued if data is not None]
-
-
-def sound(count: int) -> bytes:
-    return protocol.pack({"type": "binary"}, bytes(2 * count))
-
-
-INTERRUPT = protocol.pack({"type": "text", "text": '{"type": "interrupt"}'})
-
-
 def test_an_interrupt_overtakes_sound_that_came_in_many_small_pieces() -> None:
     """It waited behind them until the mouth had said enough for the next one."""
 
@@ -292,94 +211,6 @@ def test_who_reads_late_is_told_why_the_session_ended() -> None:
     asyncio.run(run())
 
 
-class Hum:
-    """A voice that gives half a second of twos for each letter."""
-
-    async def speak(self, text: str) -> AsyncIterator[SpokenSound]:
-        for _ in text:
-            await asyncio.sleep(0)
-            yield SpokenSound(np.full(24_000, 2, np.int16), 48_000)
-
-
-def text(**message: str) -> bytes:
-    return protocol.pack({"type": "text", "text": json.dumps(message)})
-
-
-def ones(seconds: int) -> bytes:
-    return b"".join(protocol.pack({"type": "binary"}, np.ones(24_000, "<i2").tobytes()) for _ in range(2 * seconds))
-
-
-async def heard(spoken: Spoken, seconds: int) -> list[int]:
-    """What is said in that time, without silence and repetitions, beside the loops that bring it."""
-    speech, now_ns, said = spoken.speaker._speech, 10**12, []
-    stream = spoken.stream
-    loops = [asyncio.create_task(loop) for loop in (stream._read(), stream._carry_out(), stream._push())]
-    for _ in range(100):
-        await asyncio.sleep(0)
-    for _ in range(50 * seconds):
-        said += [block.samples for block in speech.fill(now_ns)]
-        now_ns += 20_000_000
-        for _ in range(6):
-            await asyncio.sleep(0)
-    for task in loops:
-        task.cancel()
-    await asyncio.gather(*loops, return_exceptions=True)
-    await spoken.speaker.close()
-    values = np.concatenate(said)
-    values = values[values != 0]
-    assert not len(spoken.speaker._speech._waiting)
-    return [int(values[0]), *(int(value) for value in values[1:][np.diff(values) != 0])]
-
-
-@pytest.mark.parametrize(
-    ("messages", "order"),
-    [
-        ((ones(40), text(type="say", text="abcd")), [1, 2]),
-        ((text(type="say", text="abcd"), ones(2)), [2, 1]),
-        ((ones(40), text(type="say", text="ab"), ones(2), text(type="say", text="cd")), [1, 2, 1, 2]),
-        ((text(type="utterance.begin", utterance="u"), text(type="say", text="abcd"), ones(1)), [2, 1]),
-    ],
-    ids=["text-after-sound", "sound-after-text", "in-turn", "after-nothing"],
-)
-def test_sound_and_texts_are_said_one_after_the_other(
-    messages: tuple[bytes, ...], order: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Pieces of a text stood between those of a sound that was too long to wait as a whole."""
-    monkeypatch.setattr(speaker_module, "choose_voice", lambda *_: Hum())
-    monkeypatch.setattr(speaker_module, "_ROOM_POLL_S", 0)
-
-    async def run() -> list[int]:
-        return await heard(Spoken(*messages), 50)
-
-    assert asyncio.run(run()) == order
-
-
-def test_a_text_does_not_wait_for_sound_that_nobody_sends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else says it, while the assistant's utterance is open and still."""
-    monkeypatch.setattr(speaker_module, "choose_voice", lambda *_: Hum())
-    monkeypatch.setattr(speaker_module, "_ROOM_POLL_S", 0)
-
-    async def run() -> list[int]:
-        spoken = Spoken(ones(1))
-        asyncio.get_running_loop().call_later(0, lambda: spoken.speaker.say("ab", None, None))
-        return await heard(spoken, 5)
-
-    assert asyncio.run(run()) == [1, 2]
-
-
-def test_an_utterance_whose_assistant_goes_away_comes_to_an_end() -> None:
-    """It was being said for ever, and nothing that followed was told to be."""
-
-    async def run() -> list[tuple[str, bool]]:
-        spoken = Spoken(text(type="utterance.begin", utterance="u"), ones(1))
-        async with asyncio.timeout(10):
-            await spoken.stream.run()
-        spoken.speaker.begin("next")
-        return [(one.id, one.closed) for one in spoken.speaker._speech.utterances]
-
-    assert asyncio.run(run()) == [("u", True), ("next", False)]
-
-
 def test_a_notice_names_the_utterance_that_will_not_be_said() -> None:
     async def run() -> list[str]:
         spoken = Spoken(text(type="say", text=" ", utterance="u7"), text(type="utterance.begin", utterance="x" * 65))
@@ -397,22 +228,3 @@ def test_a_notice_names_the_utterance_that_will_not_be_said() -> None:
     place = cast(Any, SimpleNamespace(emit=emitted.append, do=refuse))
     asyncio.run(Place._obey(place, {"type": "control", "controls": {}}))
     assert emitted == [NoticeEvent(code="refused", message="no")]
-
-
-POSE = protocol.pack({"type": "text", "text": '{"type": "control", "controls": {"yaw_deg": 5}}'})
-
-
-def test_a_pose_ends_no_utterance() -> None:
-    """What followed was said under another name, and whoever spoke was told too early that all was heard."""
-
-    async def run() -> list[str]:
-        spoken = Spoken(text(type="utterance.begin", utterance="u"), sound(960), POSE, sound(960))
-
-        async def change(_controls: object, _avatar: object) -> None:
-            pass
-
-        cast(Any, spoken.stream._place.session).change = change
-        await spoken.read()
-        return [one.id for one in spoken.speaker._speech.utterances]
-
-    assert asyncio.run(run()) == ["u"]
